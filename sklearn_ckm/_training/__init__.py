@@ -1,0 +1,1 @@
+"""Training: the skorch nets, their batches, the joint loss and its monitors."""

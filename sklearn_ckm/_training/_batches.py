@@ -1,0 +1,127 @@
+"""Batches of both domains: tensors on the device, drawn by index."""
+
+from math import ceil
+from typing import NamedTuple
+
+import torch
+
+
+class Batch(NamedTuple):
+    """One batch; the source comes first.
+
+    Attributes
+    ----------
+    x : Tensor of shape (n_source + n_target, *input_shape)
+        float32 inputs.
+    n_source : int
+        How many of the rows are source.
+    y : Tensor of shape (n_source,) or None
+        Class indices of the source rows, -1 where unlabelled.
+    target_index : Tensor of shape (n_target,)
+        Where the target rows stand in the target data.
+    """
+
+    x: torch.Tensor
+    n_source: int
+    y: torch.Tensor | None
+    target_index: torch.Tensor
+
+
+def as_float(x):
+    """Return a batch as float32; bytes become values in [0, 1]."""
+    return x.to(torch.float32).mul_(1 / 255) if x.dtype == torch.uint8 else x
+
+
+class DomainBatches:
+    """Iterator over batches that hold both domains.
+
+    An epoch passes once over the larger domain; the smaller one starts anew, in a new order, as
+    often as that takes. All batches of an epoch have the same size, `batch_size` rows of each
+    domain or all its rows where there are fewer: the last batch is filled up from the next
+    permutation. Indices are drawn on the device and each domain is gathered once a batch.
+
+    Parameters
+    ----------
+    X_target : Tensor of shape (n_target, *input_shape)
+        Target inputs on the device, float32 or uint8.
+    X_source : Tensor of shape (n_source, *input_shape) or None, default=None
+        Source inputs on the same device.
+    y_source : Tensor of shape (n_source,) or None, default=None
+        Class indices, -1 where unlabelled.
+    batch_size : int, default=256
+        Rows of each domain in a batch.
+    is_balanced : bool, default=False
+        Draw the labelled source rows with replacement such that every class is as likely.
+    generator : torch.Generator
+        Source of the order, on the device of the data.
+    """
+
+    def __init__(
+        self,
+        X_target,
+        X_source=None,
+        y_source=None,
+        *,
+        batch_size=256,
+        is_balanced=False,
+        generator=None,
+    ):
+        self.X_target = X_target
+        self.X_source = X_source
+        self.y_source = y_source
+        self.generator = generator
+        sizes = [len(X_target)] + ([] if X_source is None else [len(X_source)])
+        self.n_target_batch = min(batch_size, len(X_target))
+        self.n_source_batch = 0 if X_source is None else min(batch_size, len(X_source))
+        self.n_batches = max(ceil(n / min(batch_size, n)) for n in sizes)
+        self._source_cdf = None
+        if is_balanced and y_source is not None:
+            self._source_cdf = _balanced_cdf(y_source)
+
+    def __len__(self):
+        return self.n_batches
+
+    @property
+    def device(self):
+        """Where the data are, and so the batches."""
+        return self.X_target.device
+
+    def __iter__(self):
+        target_index = self._permutations(len(self.X_target), self.n_target_batch)
+        if self.X_source is None:
+            for index in target_index:
+                yield Batch(as_float(self.X_target[index]), 0, None, index)
+            return
+        for index_s, index_t in zip(self._source_index(), target_index, strict=True):
+            x = torch.cat([self.X_source[index_s], self.X_target[index_t]])
+            y = None if self.y_source is None else self.y_source[index_s]
+            yield Batch(as_float(x), len(index_s), y, index_t)
+
+    def _permutations(self, n_rows, n_drawn):
+        """Row indices of every batch of an epoch, (n_batches, n_drawn)."""
+        n_total = self.n_batches * n_drawn
+        orders = [
+            torch.randperm(n_rows, generator=self.generator, device=self.device)
+            for _ in range(ceil(n_total / n_rows))
+        ]
+        return torch.cat(orders)[:n_total].view(self.n_batches, n_drawn)
+
+    def _source_index(self):
+        if self._source_cdf is None:
+            return self._permutations(len(self.X_source), self.n_source_batch)
+        shape = (self.n_batches, self.n_source_batch)
+        uniform = torch.rand(
+            shape, generator=self.generator, device=self.device, dtype=torch.float64
+        )
+        return torch.searchsorted(self._source_cdf, uniform).clamp_max_(len(self.X_source) - 1)
+
+
+def _balanced_cdf(y):
+    """Cumulative probability of the rows: classes equally likely, unlabelled rows as they are."""
+    is_labelled = y >= 0
+    counts = torch.bincount(y[is_labelled])
+    n_classes = (counts > 0).sum()
+    weights = torch.ones(len(y), dtype=torch.float64, device=y.device)
+    per_row = is_labelled.sum() / (n_classes * counts.clamp_min(1).double())  # (n_classes,)
+    weights[is_labelled] = per_row[y[is_labelled]]
+    return weights.cumsum(0) / weights.sum()

@@ -1,0 +1,55 @@
+"""Forward passes over whole data sets, in blocks."""
+
+import torch
+
+from ..losses import squared_distances
+from ._batches import as_float
+
+_BLOCK_ELEMENTS = {"cpu": 2**22, "cuda": 2**24}
+_BLOCK_ROWS = {"cpu": 256, "cuda": 4096}
+
+
+def block_rows(device, n_features):
+    """Rows of a block: fixed for a model, so that a row's result depends on that row alone."""
+    kind = "cuda" if torch.device(device).type == "cuda" else "cpu"
+    return max(1, min(_BLOCK_ROWS[kind], _BLOCK_ELEMENTS[kind] // max(1, n_features)))
+
+
+@torch.inference_mode()
+def forward_in_blocks(function, X, device):
+    """Apply a function to blocks of rows and put the answers together.
+
+    Every block has the same shape (the last is padded with zeros, whose answers are dropped):
+    matrix products of other shapes round differently, and a row would get another answer alone
+    than among others.
+
+    Parameters
+    ----------
+    function : callable
+        Maps (n_rows, *input_shape) float32 tensors on `device` to (n_rows, ...) tensors.
+    X : Tensor of shape (n_samples, *input_shape)
+        Inputs anywhere, float32 or uint8.
+    device : torch.device
+        Where the function computes.
+
+    Returns
+    -------
+    output : Tensor of shape (n_samples, ...)
+        On `device`.
+    """
+    n_rows = block_rows(device, X[0].numel())
+    outputs = []
+    for start in range(0, len(X), n_rows):
+        x = as_float(X[start : start + n_rows].to(device))
+        n_padded = n_rows - len(x)
+        if n_padded:
+            x = torch.cat([x, x.new_zeros(n_padded, *x.shape[1:])])
+        outputs.append(function(x)[: n_rows - n_padded])
+    return torch.cat(outputs)
+
+
+@torch.inference_mode()
+def distances_in_blocks(z, centers):
+    """Squared distances (n_samples, n_clusters) of many embeddings, in bounded memory."""
+    n_rows = max(1, _BLOCK_ELEMENTS["cpu"] // centers.numel())
+    return torch.cat([squared_distances(block, centers) for block in z.split(n_rows)])

@@ -1,0 +1,276 @@
+"""The private skorch nets: one per phase, fed by :class:`DomainBatches`."""
+
+from contextlib import nullcontext
+from math import isfinite
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping
+
+from ._criteria import JointCriterion, ReconstructionCriterion
+from ._monitors import ClusteringMonitors
+
+_BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+
+
+class PhaseNet(NeuralNet):
+    """A skorch net that trains one phase on batches of both domains.
+
+    Losses stay on the device until the epoch ends, and a batch leaves no record unless a callback
+    listens to batches. ``fit(batches)`` takes a :class:`DomainBatches`; interrupts are raised, not
+    swallowed.
+
+    Parameters
+    ----------
+    module : ClusteringModel
+        Trained in place.
+    criterion : nn.Module
+        Called as ``criterion(model, batch, progress, generator)``.
+    generator : torch.Generator
+        Source of the noise of the objective, on the device.
+    precision : {"float32", "bfloat16"}
+        Arithmetic of the network; losses and distances stay in float32.
+    phase : str
+        Name of the phase in the history.
+    **kwargs : dict
+        Parameters of :class:`skorch.NeuralNet`.
+    """
+
+    def __init__(
+        self, module, criterion, *, generator=None, precision="float32", phase="", **kwargs
+    ):
+        super().__init__(module, criterion, train_split=None, dataset=None, **kwargs)
+        self.generator = generator
+        self.precision = precision
+        self.phase = phase
+        self.stop_reason = None
+
+    # data ---------------------------------------------------------------------------------------
+
+    def get_dataset(self, X, y=None):
+        """Return the batches as they are: there is no data set to wrap."""
+        return X
+
+    def get_iterator(self, dataset, training=False):
+        """Return the batches as they are: they are an iterator already."""
+        return dataset
+
+    def get_default_callbacks(self):
+        """Return no callbacks: losses and monitors are recorded by the net itself."""
+        return []
+
+    # loop ---------------------------------------------------------------------------------------
+
+    def notify(self, method_name, **cb_kwargs):
+        """Call the hooks; an early-stopping callback ends this phase, not the fit."""
+        getattr(self, method_name)(self, **cb_kwargs)
+        for _, callback in self.callbacks_:
+            try:
+                getattr(callback, method_name)(self, **cb_kwargs)
+            except KeyboardInterrupt:
+                if not isinstance(callback, EarlyStopping):
+                    raise
+                self.stop_reason = "callback"
+
+    def fit_loop(self, X, y=None, epochs=None, **fit_params):
+        """Train until the epochs are done or a reason to stop is found."""
+        self.check_training_readiness()
+        batches = self.get_iterator(self.get_dataset(X), training=True)
+        hooks = {"dataset_train": batches, "dataset_valid": None}
+        epochs = self.max_epochs if epochs is None else epochs
+        for _ in range(epochs):
+            self.notify("on_epoch_begin", **hooks)
+            self.run_single_epoch(batches, training=True, prefix="train", step_fn=self.train_step)
+            self.notify("on_epoch_end", **hooks)
+            if self.stop_reason is not None:
+                break
+        return self
+
+    def partial_fit(self, X, y=None, epochs=None, **fit_params):
+        """Train on; unlike skorch's own, lets a KeyboardInterrupt through."""
+        if not self.initialized_:
+            self.initialize()
+        self.notify("on_train_begin", X=X, y=y)
+        try:
+            self.fit_loop(X, y, epochs=epochs)
+        finally:
+            self.notify("on_train_end", X=X, y=y)
+        return self
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """Train one epoch and record its mean losses and monitors."""
+        self._set_training(True)
+        self.on_train_epoch_begin()
+        has_listener = self._has_listener = self._has_batch_listener()
+        n_batches, totals = len(iterator), None
+        for i, batch in enumerate(iterator):
+            if has_listener:
+                self.history.new_batch()
+                self.notify("on_batch_begin", batch=batch, training=True)
+            terms = step_fn(batch, is_last=i == n_batches - 1)
+            values = torch.stack([term.detach() for term in terms.values()])
+            totals = values if totals is None else totals + values
+            if has_listener:
+                self.history.record_batch("train_loss", terms["loss"].item())
+                self.history.record_batch("train_batch_size", len(batch.x))
+                self.notify("on_batch_end", batch=batch, training=True, loss=terms["loss"])
+        self.history.record("phase", self.phase)
+        means = dict(zip(terms, (totals / n_batches).tolist(), strict=True))
+        self._check_finite(means)
+        for name, value in means.items():
+            self.history.record(name, value)
+        self.history.record("train_loss", self.history[-1]["loss"])  # where callbacks look
+        self.on_train_epoch_end(n_batches)
+
+    def train_step(self, batch, is_last=False, **fit_params):
+        """Take one optimisation step; return the loss terms, still on the device."""
+        optimizer = self.optimizer_
+        optimizer.zero_grad()
+        with self._arithmetic():
+            terms, clustering = self.criterion_(
+                self.module_, batch, progress=self.progress, generator=self.generator
+            )
+        terms["loss"].backward()
+        self.on_gradient(batch, clustering, is_last)
+        if self._has_listener:
+            named = list(self.get_all_learnable_params())
+            self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
+        optimizer.step()
+        return terms
+
+    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+        """Leave the record of the batch to :meth:`run_single_epoch`."""
+
+    # what a phase adds --------------------------------------------------------------------------
+
+    @property
+    def progress(self):
+        """Share of the epochs that are done."""
+        return min((len(self.history) - 1) / max(self.max_epochs, 1), 1.0)
+
+    def on_train_epoch_begin(self):
+        """Called before the batches of an epoch."""
+
+    def on_gradient(self, batch, clustering, is_last):
+        """Called between the backward pass and the update."""
+
+    def on_train_epoch_end(self, n_batches):
+        """Called after the batches of an epoch, before the callbacks."""
+
+    # helpers ------------------------------------------------------------------------------------
+
+    def _check_finite(self, means):
+        if not all(map(isfinite, means.values())):
+            raise ValueError(
+                f"Training diverged in epoch {len(self.history)} of the phase {self.phase!r}: the "
+                f"mean losses are {means}. Lower 'lr' (now {self.lr:g}) or the lambdas."
+            )
+
+    def _arithmetic(self):
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
+
+    def _has_batch_listener(self):
+        return any(
+            getattr(type(callback), hook, None) is not getattr(Callback, hook)
+            for _, callback in self.callbacks_
+            for hook in _BATCH_HOOKS
+        )
+
+
+class PretrainingNet(PhaseNet):
+    """Trains the autoencoder on the reconstruction of both domains."""
+
+    def __init__(self, module, criterion=ReconstructionCriterion, **kwargs):
+        super().__init__(module, criterion, phase="pretrain", **kwargs)
+
+
+class FineTuningNet(PhaseNet):
+    """Trains the whole model on the joint loss and watches over the clusters.
+
+    Parameters
+    ----------
+    module : ClusteringModel
+        With centres.
+    criterion : JointCriterion
+        The joint loss.
+    labels : Tensor of shape (n_target,)
+        Nearest centre of each target row before the first epoch.
+    tol : float, default=0.0
+        Share of the target rows below which a change of labels counts as none.
+    n_iter_no_change : int, default=10
+        Epochs in a row without such a change after which training stops.
+    **kwargs : dict
+        Parameters of :class:`PhaseNet`.
+    """
+
+    def __init__(
+        self, module, criterion=JointCriterion, *, labels=None, tol=0.0, n_iter_no_change=10, **kwargs
+    ):
+        super().__init__(module, criterion, phase="finetune", **kwargs)
+        self.labels = labels
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+
+    def initialize(self):
+        """Build the optimiser and start the monitors."""
+        super().initialize()
+        n_clusters = len(self.module_.centers.positions)
+        self.monitors = ClusteringMonitors(len(self.labels), n_clusters, self.labels)
+        self.n_still = 0
+        return self
+
+    def on_train_epoch_begin(self):
+        """Start the sums of the epoch."""
+        self.monitors.start_epoch()
+        self._farthest = None
+
+    def on_gradient(self, batch, clustering, is_last):
+        """Feed the monitors."""
+        z, step = clustering
+        z = z.detach()
+        self.monitors.update(batch, z, step)
+        if self.criterion_.objective.reseed_empty:
+            self._remember_farthest(z, step)
+        if is_last:
+            weight = self.criterion_.lambda_clustering
+            self.monitors.measure_gradient(z, step, self.module_.centers.positions, weight)
+
+    def on_train_epoch_end(self, n_batches):
+        """Record the monitors, repair empty clusters where wanted, decide whether to stop."""
+        monitors = self.monitors.finish_epoch(n_batches, self.module_.centers)
+        for name, value in monitors.items():
+            self.history.record(name, value)
+        if self.criterion_.objective.reseed_empty:
+            self.history.record("n_reseeded", self._reseed_empty())
+        self.n_still = self.n_still + 1 if monitors["label_change"] < self.tol else 0
+        if self.n_still >= self.n_iter_no_change:
+            self.stop_reason = "converged"
+
+    @torch.no_grad()
+    def _remember_farthest(self, z, step):
+        """Keep, of all rows of the epoch, the embeddings farthest from their own centre."""
+        k = min(len(self.module_.centers.positions), len(z))
+        distances, rows = step.distances.detach().amin(1).topk(k)
+        z = z[rows].float()
+        if self._farthest is not None:
+            distances = torch.cat([self._farthest[0], distances])
+            z = torch.cat([self._farthest[1], z])
+            distances, rows = distances.topk(k)
+            z = z[rows]
+        self._farthest = distances, z
+
+    @torch.no_grad()
+    def _reseed_empty(self):
+        """Move the centres without rows onto far embeddings; return how many were moved."""
+        positions = self.module_.centers.positions
+        counts = torch.bincount(self.monitors.labels, minlength=len(positions))
+        empty = (counts == 0).nonzero().flatten()[: len(self._farthest[1])]
+        if not len(empty):
+            return 0
+        positions[empty] = self._farthest[1][: len(empty)]
+        for moment in self.optimizer_.state.get(positions, {}).values():
+            if torch.is_tensor(moment) and moment.shape == positions.shape:
+                moment[empty] = 0
+        return len(empty)

@@ -1,0 +1,213 @@
+"""The phases of a fit as functions: pretrain, start the centres, fine-tune."""
+
+import copy
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import PrintLog
+
+from ..modules import Centers
+from ..utils._random import make_generator, torch_seed
+from ._batches import DomainBatches
+from ._inference import distances_in_blocks, forward_in_blocks
+from ._nets import FineTuningNet, PretrainingNet
+from ._progress import EpochProgressBar
+
+_KMEANS_STARTS = 20
+_KMEANS_ROWS = 20_000  # k-means++ starts are compared on at most so many rows
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Both domains on the device.
+
+    Attributes
+    ----------
+    target : Tensor of shape (n_target, *input_shape)
+        float32 or uint8.
+    source : Tensor of shape (n_source, *input_shape) or None
+        float32 or uint8.
+    y_source : Tensor of shape (n_source,) or None
+        Class indices, -1 where unlabelled; None where no row is labelled.
+    """
+
+    target: torch.Tensor
+    source: torch.Tensor | None = None
+    y_source: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What the phases need to know of an estimator's parameters.
+
+    Attributes
+    ----------
+    device : torch.device
+        Where to train.
+    lr : float
+        Learning rate.
+    batch_size : int
+        Rows of each domain in a batch.
+    optimizer : callable
+        Makes an optimiser.
+    precision : str
+        "float32" or "bfloat16".
+    callbacks : list or None
+        skorch callbacks, copied for each phase.
+    verbose : int
+        0 silent, 1 a progress bar a phase, 2 a line an epoch.
+    """
+
+    device: torch.device
+    lr: float
+    batch_size: int
+    optimizer: Any
+    precision: str = "float32"
+    callbacks: list | None = None
+    verbose: int = 0
+
+    def net_kwargs(self, seed, description):
+        """Parameters of a net of one phase."""
+        callbacks = copy.deepcopy(list(self.callbacks or []))
+        if self.verbose == 1:
+            callbacks.append(("progress_bar", EpochProgressBar(description)))
+        elif self.verbose > 1:
+            callbacks.append(("print_log", PrintLog()))
+        return {
+            "lr": self.lr,
+            "optimizer": self.optimizer,
+            "precision": self.precision,
+            "device": str(self.device),
+            "callbacks": callbacks,
+            "verbose": int(self.verbose > 1),
+            "generator": make_generator(seed, self.device),
+        }
+
+
+def pretrain(model, data, settings, *, max_epochs, seed):
+    """Train the autoencoder of `model` in place on the reconstruction of both domains.
+
+    Returns
+    -------
+    history : list of dict
+        One per epoch.
+    """
+    if max_epochs == 0:
+        return []
+    batches = DomainBatches(
+        data.target,
+        data.source,
+        batch_size=settings.batch_size,
+        generator=make_generator(seed, settings.device),
+    )
+    net = PretrainingNet(
+        model, max_epochs=max_epochs, **settings.net_kwargs(seed, "pretraining")
+    )
+    with torch_seed(seed, settings.device):
+        net.fit(batches)
+    return epoch_records(net)
+
+
+def start_centers(z, n_clusters, *, seed, n_starts=_KMEANS_STARTS):
+    """Run k-means from k-means++ starts in the embedding and return the best centres.
+
+    Parameters
+    ----------
+    z : Tensor of shape (n_samples, n_components)
+        Target embeddings.
+    n_clusters : int
+        Number of centres.
+    seed : int
+        Seed of the starts.
+    n_starts : int, default=20
+        Number of starts, of which the one of least inertia is kept.
+
+    Returns
+    -------
+    centers : Tensor of shape (n_clusters, n_components)
+        On the CPU, float32.
+    """
+    z = z.cpu().numpy()
+    if len(z) > _KMEANS_ROWS:
+        rows = np.random.default_rng(seed).choice(len(z), _KMEANS_ROWS, replace=False)
+        z = z[np.sort(rows)]
+    kmeans = KMeans(n_clusters, n_init=n_starts, random_state=seed)
+    with warnings.catch_warnings():
+        # fewer distinct rows than centres: the fit says so itself, with its own numbers
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        kmeans.fit(z)
+    return torch.from_numpy(kmeans.cluster_centers_.astype(np.float32))
+
+
+def set_centers(model, z, positions, temperature):
+    """Give `model` centres at `positions`, with a temperature fitted to all target rows `z`.
+
+    Returns
+    -------
+    labels : Tensor of shape (n_samples,)
+        Nearest centre of each row.
+    """
+    model.centers = Centers(positions, temperature).to(z.device)
+    distances = distances_in_blocks(z, model.centers.positions.detach())
+    model.centers.calibrate(distances)
+    return distances.argmin(1)
+
+
+def start_finetuning(model, data, settings, *, is_balanced, seed, **net_kwargs):
+    """Make the net of the fine-tuning and its batches; nothing is trained yet.
+
+    Parameters
+    ----------
+    model : ClusteringModel
+        With centres; trained in place later.
+    data : TrainingData
+        Both domains.
+    settings : TrainingSettings
+        Settings of the fit.
+    is_balanced : bool
+        Whether the source's classes are drawn equally often.
+    seed : int
+        Seed of the batches and of the noise.
+    **net_kwargs : dict
+        Parameters of :class:`FineTuningNet`.
+
+    Returns
+    -------
+    net : FineTuningNet
+    batches : DomainBatches
+    """
+    batches = DomainBatches(
+        data.target,
+        data.source,
+        data.y_source,
+        batch_size=settings.batch_size,
+        is_balanced=is_balanced,
+        generator=make_generator(seed, settings.device),
+    )
+    net = FineTuningNet(model, **net_kwargs, **settings.net_kwargs(seed, "fine-tuning"))
+    return net.initialize(), batches
+
+
+def strip_net(net):
+    """Keep of a trained net what prediction needs: the model, in eval mode."""
+    net.trim_for_prediction()
+    for name in ("optimizer", "generator", "labels", "monitors", "_farthest"):
+        setattr(net, name, None)
+    return net
+
+
+def epoch_records(net):
+    """History of a net as plain dicts, without its batches."""
+    left_out = ("batches", "train_loss", "train_batch_count")
+    return [{k: v for k, v in row.items() if k not in left_out} for row in net.history]
+
+
+def embed(model, X, device):
+    """Embeddings of all rows, (n_samples, n_components) float32 on `device`, in eval mode."""
+    model.eval()
+    return forward_in_blocks(lambda x: model.encoder(x).float(), X, device)

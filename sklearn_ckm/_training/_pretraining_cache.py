@@ -1,0 +1,91 @@
+"""Pretraining that is computed once per data, encoder, settings and seed."""
+
+import inspect
+from functools import partial
+
+import joblib
+import torch
+from sklearn.utils.validation import check_memory
+
+
+
+from ._phases import pretrain
+
+
+def cached_pretraining(memory, model, data, settings, *, encoder, max_epochs, seed):
+    """Pretrain `model` in place, or load the weights that an equal call computed before.
+
+    Parameters
+    ----------
+    memory : str or joblib.Memory
+        Where results are kept.
+    model : ClusteringModel
+        Freshly built.
+    data : TrainingData
+        Both domains.
+    settings : TrainingSettings
+        Settings of the fit.
+    encoder : str or callable
+        The parameter that `model` was built from.
+    max_epochs : int
+        Epochs of the pretraining.
+    seed : int
+        Its seed.
+
+    Returns
+    -------
+    history : list of dict
+        One per epoch.
+
+    Raises
+    ------
+    ValueError
+        If the data, the encoder or the optimiser cannot be hashed.
+
+    Notes
+    -----
+    Callbacks are not called when the result comes from the cache.
+    """
+    key = _key(model, data, settings, encoder, max_epochs, seed)
+    run = check_memory(memory).cache(_pretrained, ignore=["model", "data", "settings"])
+    weights, history = run(
+        key, model=model, data=data, settings=settings, max_epochs=max_epochs, seed=seed
+    )
+    model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
+    return history
+
+
+def _pretrained(key, *, model, data, settings, max_epochs, seed):
+    """Weights as numpy arrays, and the history."""
+    history = pretrain(model, data, settings, max_epochs=max_epochs, seed=seed)
+    weights = {name: value.cpu().numpy() for name, value in model.state_dict().items()}
+    return weights, history
+
+
+def _key(model, data, settings, encoder, max_epochs, seed):
+    """Hash of everything that the weights depend on."""
+    parts = {
+        "weights": {name: value.numpy() for name, value in model.state_dict().items()},
+        "target": data.target.cpu().numpy(),
+        "source": None if data.source is None else data.source.cpu().numpy(),
+        "encoder": (encoder, _source_code(encoder)),
+        "optimizer": settings.optimizer,
+        "settings": (settings.lr, settings.batch_size, settings.precision, settings.device.type),
+    }
+    try:
+        return joblib.hash(parts)
+    except Exception as error:
+        raise ValueError(
+            "Expected an encoder, an optimizer and data that can be hashed when 'memory' is set, "
+            f"got encoder={encoder!r} and optimizer={settings.optimizer!r}. Define them at the top "
+            "level of a module, or set memory=None."
+        ) from error
+
+
+def _source_code(encoder):
+    """Source of a user's encoder, so that an edited one is trained anew."""
+    if isinstance(encoder, str):
+        return None
+    while isinstance(encoder, partial):
+        encoder = encoder.func
+    return inspect.getsource(encoder)

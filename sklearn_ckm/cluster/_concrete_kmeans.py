@@ -1,0 +1,234 @@
+"""Concrete k-means as an estimator."""
+
+from sklearn.base import ClusterMixin, _fit_context
+
+from .._base import BaseDeepClusterer
+
+
+class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
+    """Deep clustering with concrete k-means.
+
+    An autoencoder is pretrained on the data; k-means places centres in its embedding; then
+    encoder, decoder and centres are trained together by gradient on
+
+    .. math:: \\frac{1}{n} \\sum_i \\| x_i - g(f(x_i)) \\|^2
+              + \\frac{\\lambda_1}{n} \\sum_i \\| f(x_i) - h_i M \\|^2,
+
+    where the one-hot rows :math:`h_i` are drawn with probabilities
+    :math:`\\mathrm{softmax}_j(-\\|f(x_i) - \\mu_j\\|^2 / T)` and carry a straight-through gradient.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+        Number of clusters.
+    n_components : int, default=10
+        Width of the embedding.
+    encoder : {"auto", "mlp", "mlp-small", "conv"} or callable, default="auto"
+        The network. ``"conv"``: two or more stages of 5x5 convolutions, for images of at least
+        8x8 pixels. ``"mlp"``: dense layers of 500, 500 and 2000 units. ``"mlp-small"``: two of 256
+        units. ``"auto"``: ``"conv"`` for images, else ``"mlp"``, or ``"mlp-small"`` up to 256
+        features. A class or factory is called as ``encoder(input_shape, n_components)`` and
+        returns a ``torch.nn.Module``; if that has a method ``build_decoder()``, its result is the
+        decoder, else a dense one is used. Decoders mirror their encoders.
+    image_shape : tuple of int, default=None
+        ``(channels, height, width)`` of images that come flattened to rows, so that scikit-learn
+        transformers can stand in front. Arrays of four dimensions need none.
+    objective : {"ckm"} or BaseClusteringObjective, default="ckm"
+        The clustering loss; settings of its own are reached as ``objective__...`` when an instance
+        such as :class:`~sklearn_ckm.objectives.ConcreteKMeansObjective` is given.
+    lambda_clustering : float, default=0.1
+        Weight of the clustering term (lambda 1). Both terms are means over samples of sums over
+        features. Larger values make tighter clusters, whether or not they are the right ones.
+    temperature : "auto" or float, default="auto"
+        Scale T of the logits, in squared units of the embedding. ``"auto"`` keeps the median gap
+        between the two nearest centres at six nats. 1.0 is the literal method of the paper, whose
+        centres can collapse onto each other as the embedding shrinks.
+    n_init : int, default=1
+        Number of k-means++ starts. If more than one, each is fine-tuned for a fifth of
+        `max_epochs`, and the one with the best label-free :meth:`score` goes on.
+    pretrain_epochs : int, default=50
+        Epochs of the pretraining.
+    max_epochs : int, default=100
+        Most epochs of the fine-tuning. 0 leaves the centres where k-means put them.
+    tol : float, default=1e-3
+        Fine-tuning stops when less than this share of the rows changes its cluster, in each of
+        `n_iter_no_change` epochs in a row. 0 never stops early.
+    n_iter_no_change : int, default=10
+        See `tol`.
+    batch_size : int, default=256
+        Rows in a batch.
+    lr : float, default=1e-3
+        Learning rate of both phases.
+    optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
+        Name or class of a torch optimiser.
+    device : str or torch.device, default="auto"
+        Where to train and predict; ``"auto"`` is CUDA where there is one.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Arithmetic of the network in training. Distances and losses are float32 in either case.
+    memory : str or joblib.Memory, default=None
+        Where to keep pretrained autoencoders, which depend neither on the lambdas nor on
+        `n_clusters`. Not used when `random_state` is None.
+    warm_start : bool, default=False
+        Whether a further ``fit`` skips the pretraining and trains on from the last one.
+    callbacks : list, default=None
+        skorch callbacks. Each phase works on copies of its own.
+    verbose : int, default=0
+        1 shows a progress bar for each phase, 2 prints a line for each epoch.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the weights, the batches, k-means and the noise. An int gives the same result, bit
+        for bit, on one machine with one number of CPU threads.
+
+    Attributes
+    ----------
+    labels_ : ndarray of shape (n_samples,)
+        Cluster of each row of ``fit``, equal to ``predict`` on it.
+    cluster_centers_ : ndarray of shape (n_clusters, n_components)
+        Centres in the embedding.
+    temperature_ : float
+        Scale T of the logits.
+    n_iter_ : int
+        Epochs of fine-tuning.
+    history_ : list of dict
+        One dict per epoch: ``phase``, ``epoch``, ``loss`` and its terms ``reconstruction`` and
+        ``clustering``; when fine-tuning also the monitors ``mean_max_probability``,
+        ``sampled_not_nearest``, ``embedding_variance``, ``within_over_variance``,
+        ``center_spread_over_variance``, ``min_cluster_fraction``, ``max_cluster_fraction``,
+        ``label_change``, ``center_gradient_direct``, ``center_gradient_indirect`` (norms, last
+        batch of the epoch) and ``temperature``. They are taken from the batches in training.
+    stop_reason_ : {"max_epochs", "converged", "callback", "collapsed"}
+        Why training ended; ``"collapsed"`` comes with a ``ConvergenceWarning``.
+    n_features_in_ : int
+        Number of features, ``channels * height * width`` for images.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where the input has names.
+
+    See Also
+    --------
+    CKMDomainAdapter : Clusters one domain with the help of another, labelled one.
+    sklearn.cluster.KMeans : k-means on the inputs themselves.
+
+    Notes
+    -----
+    Inputs are scaled by what ``fit`` saw. Images: bytes are divided by 255, floats mapped to
+    [0, 1]. Tables: features are centred, and divided by one common number where their standard
+    deviations are of one order (at most ten times the median), else each by its own.
+
+    *Differences from the paper.* The logits are scaled (`temperature`), the loss is form B with
+    the ReinMax gradient (see :class:`~sklearn_ckm.objectives.ConcreteKMeansObjective`), losses are
+    means and not sums over samples, and the centres start from the best of twenty runs of k-means
+    (on at most 20,000 rows).
+
+    References
+    ----------
+    .. [1] B. Gao, Y. Yang, H. Gouk, T. M. Hospedales. Deep Clustering with Concrete K-Means.
+       ICASSP 2020.
+    .. [2] B. Gao, Y. Yang, H. Gouk, T. M. Hospedales. Deep Clustering for Domain Adaptation.
+       ICASSP 2020, Eqs. 1 and 2.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from sklearn_ckm import ConcreteKMeans
+    >>> X, _ = make_blobs(100, centers=3, random_state=0, cluster_std=0.5)
+    >>> model = ConcreteKMeans(3, pretrain_epochs=5, max_epochs=5, random_state=0).fit(X)
+    >>> model.cluster_centers_.shape
+    (3, 10)
+    """
+
+    def __init__(
+        self,
+        n_clusters=8,
+        *,
+        n_components=10,
+        encoder="auto",
+        image_shape=None,
+        objective="ckm",
+        lambda_clustering=0.1,
+        temperature="auto",
+        n_init=1,
+        pretrain_epochs=50,
+        max_epochs=100,
+        tol=1e-3,
+        n_iter_no_change=10,
+        batch_size=256,
+        lr=1e-3,
+        optimizer="adam",
+        device="auto",
+        precision="float32",
+        memory=None,
+        warm_start=False,
+        callbacks=None,
+        verbose=0,
+        random_state=None,
+    ):
+        self.n_clusters = n_clusters
+        self.n_components = n_components
+        self.encoder = encoder
+        self.image_shape = image_shape
+        self.objective = objective
+        self.lambda_clustering = lambda_clustering
+        self.temperature = temperature
+        self.n_init = n_init
+        self.pretrain_epochs = pretrain_epochs
+        self.max_epochs = max_epochs
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.batch_size = batch_size
+        self.lr = lr
+        self.optimizer = optimizer
+        self.device = device
+        self.precision = precision
+        self.memory = memory
+        self.warm_start = warm_start
+        self.callbacks = callbacks
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Cluster the rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            Rows to cluster, at least `n_clusters`.
+        y : Ignored
+            Present by convention.
+
+        Returns
+        -------
+        self : ConcreteKMeans
+
+        Raises
+        ------
+        ValueError
+            If there are fewer rows than clusters, the inputs are not finite numbers, or training
+            diverges.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If a centre ends dead, doubled, collapsed or away from the data.
+        """
+        return self._fit(self._check_rows(X, reset=True))
+
+    def score(self, X, y=None, sample_weight=None):
+        """Label-free score: agreement of the clusters with neighbourhoods of the inputs.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            Rows, at least three.
+        y : Ignored
+            Present by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        score : float
+            :func:`~sklearn_ckm.metrics.neighborhood_agreement_score` in the scaled input space,
+            on a fixed sample of at most 2,000 rows: 1 when neighbours always share a cluster, 0 by
+            chance. Unlike the loss or the inertia it does not rise when the embedding shrinks.
+        """
+        return self._score_rows(X, sample_weight)

@@ -1,0 +1,99 @@
+"""From the parameter ``encoder`` to an untrained autoencoder."""
+
+from math import prod
+
+import torch
+from torch import nn
+
+from ._convolutional import ConvEncoder
+from ._dense import DenseDecoder, DenseEncoder
+
+ENCODERS = ("auto", "mlp", "mlp-small", "conv")
+_SMALL_HIDDEN = (256, 256)
+_SMALL_TABLE = 256  # features up to which "auto" takes the smaller dense encoder
+
+
+def build_autoencoder(encoder, input_shape, n_components):
+    """Build an untrained encoder and its decoder from torch's global random state.
+
+    Parameters
+    ----------
+    encoder : {"auto", "mlp", "mlp-small", "conv"} or callable
+        A name, or a class or factory called as ``encoder(input_shape, n_components)``. Its module
+        may bring its own mirror as ``build_decoder()``; else a dense decoder is used.
+    input_shape : tuple of int
+        ``(n_features,)`` or ``(channels, height, width)``.
+    n_components : int
+        Width of the code.
+
+    Returns
+    -------
+    encoder, decoder : nn.Module
+
+    Raises
+    ------
+    TypeError
+        If `encoder` is a module instance, or makes something else than a module.
+    ValueError
+        If the name is unknown, or the module's answer has the wrong shape.
+    """
+    built = _build_encoder(encoder, input_shape, n_components)
+    if not isinstance(built, nn.Module):
+        raise TypeError(
+            f"Expected 'encoder' to return a torch.nn.Module when called with the input shape and "
+            f"n_components, got {type(built).__name__}."
+        )
+    if hasattr(built, "build_decoder"):
+        decoder = built.build_decoder()
+    else:
+        decoder = DenseDecoder(input_shape, n_components, _dense_hidden(input_shape)[::-1])
+    _check_shapes(built, decoder, input_shape, n_components)
+    return built, decoder
+
+
+def _build_encoder(encoder, input_shape, n_components):
+    if isinstance(encoder, nn.Module):
+        raise TypeError(
+            "Expected 'encoder' to be a name, a class or a factory, got an instance of "
+            f"{type(encoder).__name__}. A fit must start from fresh weights: pass the class, or a "
+            "function of (input_shape, n_components) that makes the module."
+        )
+    if callable(encoder):
+        return encoder(input_shape, n_components)
+    is_image = len(input_shape) == 3
+    if encoder == "conv" or (encoder == "auto" and is_image and min(input_shape[1:]) >= 8):
+        return ConvEncoder(input_shape, n_components)
+    if encoder == "auto":
+        return DenseEncoder(input_shape, n_components, _dense_hidden(input_shape))
+    if encoder == "mlp":
+        return DenseEncoder(input_shape, n_components)
+    if encoder == "mlp-small":
+        return DenseEncoder(input_shape, n_components, _SMALL_HIDDEN)
+    raise ValueError(
+        f"Expected 'encoder' among {ENCODERS}, or a class or factory; got {encoder!r}."
+    )
+
+
+def _dense_hidden(input_shape):
+    return _SMALL_HIDDEN if prod(input_shape) <= _SMALL_TABLE else (500, 500, 2000)
+
+
+@torch.no_grad()
+def _check_shapes(encoder, decoder, input_shape, n_components):
+    """Run two blank samples through both and compare the shapes."""
+    modes = encoder.training, decoder.training
+    z = encoder.eval()(torch.zeros(2, *input_shape))
+    if not isinstance(z, torch.Tensor) or z.shape != (2, n_components):
+        got = tuple(z.shape) if isinstance(z, torch.Tensor) else type(z).__name__
+        raise ValueError(
+            f"Expected the encoder to map inputs of shape (2, {', '.join(map(str, input_shape))}) "
+            f"to codes of shape (2, {n_components}), got {got}."
+        )
+    x = decoder.eval()(z)
+    if x.shape != (2, *input_shape):
+        raise ValueError(
+            f"Expected the decoder to map codes back to the shape {(2, *input_shape)}, got "
+            f"{tuple(x.shape)}."
+        )
+    encoder.train(modes[0])
+    decoder.train(modes[1])

@@ -1,0 +1,62 @@
+"""Cluster centres and the scale of their logits."""
+
+import torch
+from torch import nn
+
+MARGIN = 6.0  # nats between the nearest and the second nearest centre, at the median sample
+_MEMORY = 0.99  # per batch, of the moving average of the margin
+
+
+def margin_temperature(distances):
+    """Temperature at which the median gap between the two nearest centres is six nats.
+
+    Parameters
+    ----------
+    distances : Tensor of shape (n_samples, n_clusters)
+        Squared distances.
+
+    Returns
+    -------
+    temperature : Tensor of shape ()
+        In squared units of the embedding, positive. 1 where there is a single centre.
+    """
+    if distances.shape[1] < 2:
+        return distances.new_ones(())
+    nearest = distances.topk(2, dim=1, largest=False).values
+    gap = (nearest[:, 1] - nearest[:, 0]).median()
+    return (gap / MARGIN).clamp_min(torch.finfo(distances.dtype).tiny)
+
+
+class Centers(nn.Module):
+    """Centres in the embedding with the temperature of their logits.
+
+    Parameters
+    ----------
+    positions : Tensor of shape (n_clusters, n_components)
+        Where the centres start.
+    temperature : float or "auto"
+        Scale of the logits, in squared units of the embedding. ``"auto"`` follows the data by a
+        moving average of :func:`margin_temperature`, so that the noise of the assignment neither
+        drowns the logits nor vanishes when the embedding shrinks or grows. No gradient flows
+        through it.
+    """
+
+    def __init__(self, positions, temperature="auto"):
+        super().__init__()
+        self.positions = nn.Parameter(positions.clone())
+        self.is_adaptive = temperature == "auto"
+        start = 1.0 if self.is_adaptive else temperature
+        self.register_buffer("temperature", torch.tensor(start, dtype=torch.float32))
+
+    @torch.no_grad()
+    def calibrate(self, distances):
+        """Set the temperature from the squared distances of the whole data."""
+        if self.is_adaptive:
+            self.temperature.copy_(margin_temperature(distances))
+
+    @torch.no_grad()
+    def follow(self, distances):
+        """Move the temperature towards that of a batch and return it."""
+        if self.is_adaptive:
+            self.temperature.lerp_(margin_temperature(distances).to(torch.float32), 1 - _MEMORY)
+        return self.temperature

@@ -1,0 +1,31 @@
+"""The whole network of a fit."""
+
+from torch import nn
+
+
+class ClusteringModel(nn.Module):
+    """Encoder, decoder, source classifier and centres under one roof.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Maps inputs to codes (n_samples, n_components).
+    decoder : nn.Module
+        Maps codes to inputs.
+    classifier : nn.Module or None, default=None
+        Maps codes to the logits of the source classes.
+    centers : Centers or None, default=None
+        Cluster centres; they exist once the autoencoder is pretrained.
+    """
+
+    def __init__(self, encoder, decoder, classifier=None, centers=None):
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.classifier = classifier
+        self.centers = centers
+
+    def forward(self, x):
+        """Map inputs to codes and reconstructions."""
+        z = self.encoder(x)
+        return z, self.decoder(z)

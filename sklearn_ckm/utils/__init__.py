@@ -1,0 +1,3 @@
+"""Helpers that the package shares: domains, labels, inputs, randomness, devices."""
+
+__all__ = []

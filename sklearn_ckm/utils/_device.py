@@ -1,0 +1,45 @@
+"""The one place that decides where tensors live."""
+
+import torch
+
+
+def resolve_device(device):
+    """Turn the parameter ``device`` into a torch device that exists.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        ``"auto"`` takes the current CUDA device where there is one, else the CPU.
+
+    Returns
+    -------
+    device : torch.device
+        With its index, if it is a CUDA device.
+
+    Raises
+    ------
+    ValueError
+        If the device is unknown or not available.
+    """
+    if isinstance(device, str) and device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        resolved = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"Expected 'device' to be 'auto', 'cpu', 'cuda', 'cuda:<index>' or a torch.device, "
+            f"got {device!r}."
+        ) from error
+    if resolved.type == "cuda":
+        n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        index = resolved.index
+        if index is None and n_devices:
+            index = torch.cuda.current_device()
+        if index is None or index >= n_devices:
+            raise ValueError(
+                f"Expected an available device, got {device!r}, but torch sees {n_devices} CUDA "
+                "device(s). Use device='auto' to fall back on the CPU."
+            )
+        return torch.device("cuda", index)
+    return resolved
+

@@ -1,0 +1,219 @@
+"""Inputs: their shape, and the scale that ``fit`` learns and ``predict`` applies."""
+
+from math import prod
+
+import numpy as np
+import torch
+
+ACCEPTED_DTYPES = (np.float64, np.float32, np.uint8)  # other dtypes become the first
+_SAME_UNIT = 10.0  # largest over median standard deviation up to which features share a scale
+_SAME_RANGE = 20.0  # ratio of two ranges above which two sets of images are scaled differently
+_FARTHEST = 1e6  # scales; what lies farther is put here, so that float32 holds its square
+_BLOCK_BYTES = 2**25
+
+
+def as_rows(X, image_shape, name="X"):
+    """View images as rows, and tell the shape of one sample.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+        Inputs: numpy, torch, pandas, polars, lists.
+    image_shape : tuple of int or None
+        ``(channels, height, width)`` of flattened images.
+    name : str, default="X"
+        What the messages call it.
+
+    Returns
+    -------
+    X : array-like of shape (n_samples, n_features)
+        Not validated otherwise.
+    input_shape : tuple of int or None
+        ``(channels, height, width)`` of images, None for a table.
+
+    Raises
+    ------
+    ValueError
+        If the number of dimensions is neither 2 nor 4, or `image_shape` contradicts the data.
+    """
+    if isinstance(X, torch.Tensor):
+        X = X.detach().cpu().numpy()
+    shape = np.shape(X) if hasattr(X, "shape") else ()
+    if len(shape) == 4:
+        if image_shape is not None and tuple(image_shape) != tuple(shape[1:]):
+            raise ValueError(
+                f"Expected images of image_shape={tuple(image_shape)!r}, got {name} with images of "
+                f"shape {tuple(shape[1:])}."
+            )
+        X = np.asarray(X)
+        return X.reshape(len(X), prod(shape[1:])), tuple(int(n) for n in shape[1:])
+    if len(shape) == 3:
+        raise ValueError(
+            f"Found array with dim 3 in {name}, of shape {tuple(shape)}: expected a table "
+            "(n_samples, n_features) or images (n_samples, channels, height, width). Reshape your "
+            f"data: grey images take {name}[:, None]."
+        )
+    return X, None if image_shape is None else tuple(int(n) for n in image_shape)
+
+
+def check_image_shape(image_shape, n_features, name="X"):
+    """Raise ``ValueError`` unless `image_shape` is three positive ints that fit the data."""
+    shape = tuple(image_shape)
+    if len(shape) != 3 or not all(isinstance(n, (int, np.integer)) and n > 0 for n in shape):
+        raise ValueError(
+            f"Expected image_shape=(channels, height, width) of positive ints, got {image_shape!r}."
+        )
+    if prod(shape) != n_features:
+        raise ValueError(
+            f"Expected {prod(shape)} features for image_shape={shape!r}, got {name} with "
+            f"{n_features} features."
+        )
+
+
+def _blocks(X):
+    n_rows = max(1, _BLOCK_BYTES // max(1, 8 * X.shape[1]))
+    return (X[start : start + n_rows] for start in range(0, len(X), n_rows))
+
+
+class InputScaler:
+    """Affine scaling of the inputs, learned from both domains at once.
+
+    Images: uint8 is divided by 255; floats are mapped so that the smallest and the largest value
+    seen become 0 and 1. Tables: each feature is centred; all are divided by one number where
+    their standard deviations are of one order (the largest at most ten times the median), as in
+    pixels or embeddings, and each by its own otherwise, as in columns of different units. Constant
+    features become 0.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        ``(n_features,)`` or ``(channels, height, width)``.
+
+    Attributes
+    ----------
+    is_uint8_ : bool
+        Whether the images came as bytes; these stay bytes until a batch is drawn.
+    range_ : tuple of float
+        Smallest and largest value of float images.
+    offset_, scale_ : ndarray of shape (n_features,) or float
+        ``(x - offset_) / scale_`` is what the network reads.
+    """
+
+    def __init__(self, input_shape):
+        self.input_shape = tuple(input_shape)
+
+    @property
+    def is_image(self):
+        """Whether one sample has channels, height and width."""
+        return len(self.input_shape) == 3
+
+    def fit(self, parts, names):
+        """Learn the scale.
+
+        Parameters
+        ----------
+        parts : list of ndarray of shape (n_samples, n_features)
+            One array per domain.
+        names : list of str
+            What the messages call them.
+
+        Returns
+        -------
+        self : InputScaler
+
+        Raises
+        ------
+        ValueError
+            If the domains differ in dtype or range such that one scale cannot serve both.
+        """
+        if not self.is_image:
+            self.is_uint8_ = False
+            self.offset_, self.scale_ = _table_scale(parts)
+            return self
+        kinds = [part.dtype == np.uint8 for part in parts]
+        if len(set(kinds)) > 1:
+            raise ValueError(
+                "Expected images of one dtype, got "
+                + " and ".join(f"{n} of {p.dtype}" for n, p in zip(names, parts, strict=True))
+                + ". Bytes are divided by 255 and floats are not: bring both to one form, for "
+                "example with sklearn_ckm.preprocessing.ImageFormatter."
+            )
+        self.is_uint8_ = kinds[0]
+        if self.is_uint8_:
+            self.range_, self.offset_, self.scale_ = (0.0, 255.0), 0.0, 255.0
+            return self
+        ranges = [_value_range(part) for part in parts]
+        _check_same_range(ranges, names)
+        low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
+        self.range_ = (low, high)
+        self.offset_, self.scale_ = low, (high - low) or 1.0
+        return self
+
+    def check(self, X, name="X"):
+        """Raise ``ValueError`` where new images are of another dtype or range than in ``fit``."""
+        if not self.is_image:
+            return
+        if (X.dtype == np.uint8) != self.is_uint8_:
+            wanted = "uint8" if self.is_uint8_ else "float"
+            raise ValueError(
+                f"Expected {wanted} images as in fit, got {name} of dtype {X.dtype}. Convert them, "
+                "so that they are scaled as in fit."
+            )
+        if not self.is_uint8_:
+            _check_same_range([self.range_, _value_range(X)], ["the data of fit", name])
+
+    def to_tensor(self, X):
+        """Return rows as a tensor (n_samples, \\*input_shape): uint8, or scaled float32."""
+        if self.is_uint8_:
+            if not X.flags.writeable or not X.flags.c_contiguous:
+                X = X.copy()  # torch cannot share memory that it must not write to
+            return torch.from_numpy(X).reshape(len(X), *self.input_shape)
+        scaled = np.empty(X.shape, dtype=np.float32)
+        start = 0
+        for block in _blocks(X):
+            stop = start + len(block)
+            scaled[start:stop] = ((block - self.offset_) / self.scale_).clip(-_FARTHEST, _FARTHEST)
+            start = stop
+        return torch.from_numpy(scaled).reshape(len(X), *self.input_shape)
+
+
+def _table_scale(parts):
+    """Offsets and scales of the columns, in float64, without squaring huge numbers."""
+    largest = max(float(np.abs(block).max()) for part in parts for block in _blocks(part))
+    unit = largest or 1.0
+    n_rows = sum(len(part) for part in parts)
+    total = sum((block / unit).sum(0, dtype=np.float64) for part in parts for block in _blocks(part))
+    mean = total / n_rows
+    squares = sum(
+        np.square(block / unit - mean).sum(0) for part in parts for block in _blocks(part)
+    )
+    std = np.sqrt(squares / n_rows)
+    std[std <= 1e-13 * np.abs(mean)] = 0.0  # constant up to rounding
+    varying = std[std > 0]
+    if not len(varying):
+        scale = np.ones_like(std)
+    elif varying.max() <= _SAME_UNIT * np.median(varying):
+        scale = np.full_like(std, np.sqrt(np.mean(varying**2)))
+    else:
+        scale = np.where(std > 0, std, 1.0)
+    return mean * unit, scale * unit
+
+
+def _value_range(X):
+    low = min(float(block.min()) for block in _blocks(X))
+    high = max(float(block.max()) for block in _blocks(X))
+    return low, high
+
+
+def _check_same_range(ranges, names):
+    """Two ranges that differ by more than twenty times would be scaled differently."""
+    for i, (low, high) in enumerate(ranges):
+        for j, (other_low, other_high) in enumerate(ranges):
+            reach, other = max(abs(low), abs(high)), max(abs(other_low), abs(other_high))
+            if 0 < reach and reach * _SAME_RANGE < other:
+                raise ValueError(
+                    f"Expected images on one scale, got {names[i]} with values from {low:g} to "
+                    f"{high:g} and {names[j]} with values from {other_low:g} to {other_high:g}. "
+                    "Bring both to one form, for example with "
+                    "sklearn_ckm.preprocessing.ImageFormatter."
+                )

@@ -1,0 +1,68 @@
+"""Class labels of any dtype, some of them missing."""
+
+import numpy as np
+from sklearn.utils.multiclass import check_classification_targets
+
+UNLABELLED = -1  # among the codes, never among the labels
+
+
+def _is_missing(label):
+    """Whether one label is None, NaN or a pandas NA."""
+    if label is None or type(label).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(label, (float, np.floating)) and np.isnan(label)
+
+
+def encode_labels(y, name="y"):
+    """Encode labels as indices into their sorted classes.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Ints, strings, booleans or objects. ``NaN`` and ``None`` mean unlabelled.
+    name : str, default="y"
+        What the messages call it.
+
+    Returns
+    -------
+    codes : ndarray of shape (n_samples,), int64
+        -1 where the label is missing.
+    classes : ndarray of shape (n_classes,)
+        Sorted.
+
+    Raises
+    ------
+    ValueError
+        If `y` has more than one column, or holds continuous values.
+    TypeError
+        If the labels cannot be ordered, as when strings and ints are mixed.
+    """
+    # a list of strings and ints would become strings
+    y = np.asarray(y) if hasattr(y, "dtype") else np.asarray(y, dtype=object)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        raise ValueError(f"Expected {name} to have shape (n_samples,), got {y.shape}.")
+    if y.dtype.kind in "OfmM":
+        is_missing = np.fromiter(map(_is_missing, y.tolist()), bool, len(y))
+    else:
+        is_missing = np.zeros(len(y), bool)
+    labelled = y[~is_missing]
+    if labelled.dtype.kind == "O" and len(set(map(type, labelled))) == 1:
+        labelled = np.array(labelled.tolist())  # objects of one type have a dtype of their own
+    codes = np.full(len(y), UNLABELLED, dtype=np.int64)
+    if not len(labelled):
+        return codes, labelled
+    if labelled.dtype.kind == "f":
+        check_classification_targets(labelled)
+    try:
+        classes, codes[~is_missing] = np.unique(labelled, return_inverse=True)
+    except TypeError as error:
+        types = sorted({type(label).__name__ for label in labelled})
+        raise TypeError(
+            f"Expected the labels in {name} to be of one type, got {types}. Convert them, for "
+            "example to strings."
+        ) from error
+    if classes.dtype.kind == "f" and is_missing.any():
+        classes = classes.astype(np.int64)  # whole numbers, made floats only by the NaN
+    return codes, classes

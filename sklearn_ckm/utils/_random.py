@@ -1,0 +1,76 @@
+"""Randomness: one seed per phase, and torch's global state left as it was."""
+
+from contextlib import contextmanager
+from zlib import crc32
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+
+_LARGEST_SEED = np.iinfo(np.int32).max
+
+
+def check_seed(random_state):
+    """Turn a scikit-learn `random_state` into one integer seed.
+
+    Parameters
+    ----------
+    random_state : int, RandomState instance or None
+        None draws a fresh seed from the operating system, not from numpy's global state.
+
+    Returns
+    -------
+    seed : int
+    """
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0])
+    return int(check_random_state(random_state).randint(_LARGEST_SEED))
+
+
+def phase_seed(seed, phase, repeat=0):
+    """Seed of one phase, independent of whether other phases ran.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the fit.
+    phase : str
+        Name of the phase.
+    repeat : int, default=0
+        Number of the repetition.
+
+    Returns
+    -------
+    seed : int
+        In [0, 2**31).
+    """
+    sequence = np.random.SeedSequence([seed, crc32(phase.encode()), repeat])
+    return int(sequence.generate_state(1)[0]) % _LARGEST_SEED
+
+
+@contextmanager
+def torch_seed(seed, device):
+    """Seed torch's global generators inside the block and restore them after it.
+
+    Layers are initialised, and dropout is drawn, from torch's global state; nothing else here is.
+
+    Parameters
+    ----------
+    seed : int
+        Seed inside the block.
+    device : torch.device
+        The generator of this device is seeded and restored along with that of the CPU.
+    """
+    is_cuda = device.type == "cuda"
+    devices = [device] if is_cuda else []
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        if is_cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+def make_generator(seed, device):
+    """Return a torch generator of its own on `device`."""
+    return torch.Generator(device=device).manual_seed(seed)
