@@ -290,7 +290,13 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         for i in range(n_starts):
             start = model if n_starts == 1 else copy.deepcopy(model)
             net, batches = self._start(
-                start, data, settings, objective, phase_seed(seed, "finetune", i), n_starts, is_started
+                start,
+                data,
+                settings,
+                objective,
+                phase_seed(seed, "finetune", i),
+                n_starts,
+                is_started,
             )
             if n_starts > 1:
                 with torch_seed(phase_seed(seed, "trial", i), settings.device):

@@ -206,7 +206,14 @@ class FineTuningNet(PhaseNet):
     """
 
     def __init__(
-        self, module, criterion=JointCriterion, *, labels=None, tol=0.0, n_iter_no_change=10, **kwargs
+        self,
+        module,
+        criterion=JointCriterion,
+        *,
+        labels=None,
+        tol=0.0,
+        n_iter_no_change=10,
+        **kwargs,
     ):
         super().__init__(module, criterion, phase="finetune", **kwargs)
         self.labels = labels

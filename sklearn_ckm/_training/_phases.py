@@ -105,9 +105,7 @@ def pretrain(model, data, settings, *, max_epochs, seed):
         batch_size=settings.batch_size,
         generator=make_generator(seed, settings.device),
     )
-    net = PretrainingNet(
-        model, max_epochs=max_epochs, **settings.net_kwargs(seed, "pretraining")
-    )
+    net = PretrainingNet(model, max_epochs=max_epochs, **settings.net_kwargs(seed, "pretraining"))
     with torch_seed(seed, settings.device):
         net.fit(batches)
     return epoch_records(net)

@@ -7,8 +7,6 @@ import joblib
 import torch
 from sklearn.utils.validation import check_memory
 
-
-
 from ._phases import pretrain
 
 

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._base import BaseDeepClusterer
 from ..utils._domains import split_domains
-from ..utils._labels import encode_labels
+from ..utils._labels import check_labels, encode_labels
 
 
 class CKMDomainAdapter(ClusterMixin, BaseDeepClusterer):
@@ -318,33 +318,17 @@ class CKMDomainAdapter(ClusterMixin, BaseDeepClusterer):
             )
         X_target = self._check_rows(X_tgt, reset=True, name="X_tgt")
         X_source = self._check_rows(X, reset=False, name="X_src")
-        _check_lengths(X_source, y, "y_src")
-        return X_source, y, X_target
+        y_source = None if y is None else check_labels(y, len(X_source), "y_src")
+        return X_source, y_source, X_target
 
     def _check_stacked(self, X, y, sample_domain):
         """Validate ``fit(X, y, sample_domain=d)`` and ``fit(X, y)``."""
         X = self._check_rows(X, reset=True)
-        _check_lengths(X, y, "y")
+        y = None if y is None else check_labels(y, len(X))
         if sample_domain is not None:
             is_source, is_target = split_domains(len(X), sample_domain)
-            y_source = None if y is None else _take(y, is_source)
-            return X[is_source], y_source, X[is_target]
-        if y is None:
+            return X[is_source], None if y is None else y[is_source], X[is_target]
+        is_labelled = np.zeros(len(X), dtype=bool) if y is None else encode_labels(y)[0] >= 0
+        if not is_labelled.any():
             return None, None, X
-        codes, _ = encode_labels(y)
-        is_labelled = codes >= 0
-        if is_labelled.all():
-            return X, y, X
-        return (X[is_labelled], _take(y, is_labelled), X) if is_labelled.any() else (None, None, X)
-
-
-def _check_lengths(X, y, name):
-    if y is not None and len(y) != len(X):
-        raise ValueError(
-            f"Expected one label per row in {name}, got {len(y)} labels for {len(X)} rows."
-        )
-
-
-def _take(y, mask):
-    """Labels under a mask, whatever holds them."""
-    return np.asarray(y)[mask]
+        return (X, y, X) if is_labelled.all() else (X[is_labelled], y[is_labelled], X)

@@ -42,4 +42,3 @@ def resolve_device(device):
             )
         return torch.device("cuda", index)
     return resolved
-

@@ -179,10 +179,13 @@ class InputScaler:
 
 def _table_scale(parts):
     """Offsets and scales of the columns, in float64, without squaring huge numbers."""
-    largest = max(float(np.abs(block).max()) for part in parts for block in _blocks(part))
+    blocks = [block for part in parts for block in _blocks(part)]  # views
+    largest = max(float(np.abs(block).max()) for block in blocks)
     unit = largest or 1.0
     n_rows = sum(len(part) for part in parts)
-    total = sum((block / unit).sum(0, dtype=np.float64) for part in parts for block in _blocks(part))
+    total = sum(
+        (block / unit).sum(0, dtype=np.float64) for part in parts for block in _blocks(part)
+    )
     mean = total / n_rows
     squares = sum(
         np.square(block / unit - mean).sum(0) for part in parts for block in _blocks(part)
@@ -210,7 +213,7 @@ def _check_same_range(ranges, names):
     for i, (low, high) in enumerate(ranges):
         for j, (other_low, other_high) in enumerate(ranges):
             reach, other = max(abs(low), abs(high)), max(abs(other_low), abs(other_high))
-            if 0 < reach and reach * _SAME_RANGE < other:
+            if reach > 0 and reach * _SAME_RANGE < other:
                 raise ValueError(
                     f"Expected images on one scale, got {names[i]} with values from {low:g} to "
                     f"{high:g} and {names[j]} with values from {other_low:g} to {other_high:g}. "

@@ -13,12 +13,47 @@ def _is_missing(label):
     return isinstance(label, (float, np.floating)) and np.isnan(label)
 
 
+def check_labels(y, n_samples, name="y"):
+    """Validate the shape of labels and return them as an array.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Labels of any dtype.
+    n_samples : int
+        Number of rows they belong to.
+    name : str, default="y"
+        What the messages call it.
+
+    Returns
+    -------
+    y : ndarray of shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        If `y` has more than one column or another length.
+    """
+    if isinstance(y, (list, tuple)):
+        y = np.asarray(y, dtype=object)  # strings and ints together would become strings
+    y = np.asarray(y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        raise ValueError(f"Expected {name} to have shape (n_samples,), got {y.shape}.")
+    if len(y) != n_samples:
+        raise ValueError(
+            f"Expected one label per row in {name}, got {len(y)} labels for {n_samples} rows."
+        )
+    return y
+
+
 def encode_labels(y, name="y"):
     """Encode labels as indices into their sorted classes.
 
     Parameters
     ----------
-    y : array-like of shape (n_samples,)
+    y : ndarray of shape (n_samples,)
         Ints, strings, booleans or objects. ``NaN`` and ``None`` mean unlabelled.
     name : str, default="y"
         What the messages call it.
@@ -33,16 +68,10 @@ def encode_labels(y, name="y"):
     Raises
     ------
     ValueError
-        If `y` has more than one column, or holds continuous values.
+        If `y` holds continuous values.
     TypeError
         If the labels cannot be ordered, as when strings and ints are mixed.
     """
-    # a list of strings and ints would become strings
-    y = np.asarray(y) if hasattr(y, "dtype") else np.asarray(y, dtype=object)
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim != 1:
-        raise ValueError(f"Expected {name} to have shape (n_samples,), got {y.shape}.")
     if y.dtype.kind in "OfmM":
         is_missing = np.fromiter(map(_is_missing, y.tolist()), bool, len(y))
     else:
