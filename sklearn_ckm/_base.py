@@ -164,11 +164,11 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         return X
 
     def _check_rows(self, X, *, reset, name="X"):
-        """Validate inputs and return them as rows; `reset` learns their shape, else it must hold."""
+        """Return validated rows; `reset` learns the shape of a sample, else it must hold."""
         X, shape = as_rows(X, self.image_shape, name)
         if not reset and shape is not None and shape != self._input_shape:
             raise ValueError(
-                f"Expected inputs of shape {self._input_shape} each, got images of shape {shape} in "
+                f"Expected samples of shape {self._input_shape}, got images of shape {shape} in "
                 f"{name}. sklearn_ckm.preprocessing.ImageFormatter brings images to one form."
             )
         X = validate_data(self, X, reset=reset, dtype=ACCEPTED_DTYPES, order="C")
@@ -369,8 +369,9 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             self.stop_reason_ = "collapsed"
             warnings.warn(
                 f"{type(self).__name__} ended with centres that cannot be trusted: "
-                f"{'; '.join(problems)}. Try another random_state, a larger n_init, fewer clusters, "
-                "a smaller lambda_clustering or ConcreteKMeansObjective(reseed_empty=True).",
+                f"{'; '.join(problems)}. Try another random_state, a larger n_init, fewer "
+                "clusters, a smaller lambda_clustering or "
+                "ConcreteKMeansObjective(reseed_empty=True).",
                 ConvergenceWarning,
                 stacklevel=5,  # the caller of fit, past its context manager
             )

@@ -31,7 +31,7 @@ def resolve_optimizer(optimizer, device):
         return optimizer
     if optimizer not in _FUSED:
         raise ValueError(
-            f"Expected 'optimizer' among {sorted(_FUSED)} or an optimiser class of torch.optim, got "
-            f"{optimizer!r}."
+            f"Expected 'optimizer' among {sorted(_FUSED)} or an optimiser class of torch.optim, "
+            f"got {optimizer!r}."
         )
     return partial(_FUSED[optimizer], fused=device.type in _HAS_FUSED)
