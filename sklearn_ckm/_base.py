@@ -148,7 +148,7 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         )
 
     def _embed(self, X):
-        return embed(self._net.module_, self._scaler.to_tensor(X), self._net.device)
+        return embed(self._net.module_, X, self._net.device, self._scaler.to_tensor)
 
     def _predict(self, z):
         distances = distances_in_blocks(z, self._net.module_.centers.positions)
@@ -235,6 +235,8 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         parts = [X_target] if X_source is None or is_shared else [X_target, X_source]
         if scaler is None:
             scaler = InputScaler(self._input_shape).fit(parts, ["the target", "the source"])
+        for part in parts:
+            scaler.check(part)
         target = scaler.to_tensor(X_target).to(device)
         source = None
         if X_source is not None:

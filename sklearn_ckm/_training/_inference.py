@@ -1,5 +1,7 @@
 """Forward passes over whole data sets, in blocks."""
 
+from math import prod
+
 import torch
 
 from ..losses import squared_distances
@@ -16,7 +18,7 @@ def block_rows(device, n_features):
 
 
 @torch.inference_mode()
-def forward_in_blocks(function, X, device):
+def forward_in_blocks(function, X, device, prepare=None):
     """Apply a function to blocks of rows and put the answers together.
 
     Every block has the same shape (the last is padded with zeros, whose answers are dropped):
@@ -27,20 +29,23 @@ def forward_in_blocks(function, X, device):
     ----------
     function : callable
         Maps (n_rows, *input_shape) float32 tensors on `device` to (n_rows, ...) tensors.
-    X : Tensor of shape (n_samples, *input_shape)
-        Inputs anywhere, float32 or uint8.
+    X : Tensor of shape (n_samples, *input_shape) or ndarray of shape (n_samples, n_features)
+        Inputs anywhere; a tensor is float32 or uint8.
     device : torch.device
         Where the function computes.
+    prepare : callable, default=None
+        Makes a tensor of a block of an ndarray, so that no scaled copy of the whole is held.
 
     Returns
     -------
     output : Tensor of shape (n_samples, ...)
         On `device`.
     """
-    n_rows = block_rows(device, X[0].numel())
+    n_rows = block_rows(device, prod(X.shape[1:]))
     outputs = []
     for start in range(0, len(X), n_rows):
-        x = as_float(X[start : start + n_rows].to(device))
+        block = X[start : start + n_rows]
+        x = as_float((block if prepare is None else prepare(block)).to(device))
         n_padded = n_rows - len(x)
         if n_padded:
             x = torch.cat([x, x.new_zeros(n_padded, *x.shape[1:])])

@@ -205,7 +205,7 @@ def epoch_records(net):
     return [{k: v for k, v in row.items() if k not in left_out} for row in net.history]
 
 
-def embed(model, X, device):
+def embed(model, X, device, prepare=None):
     """Embeddings of all rows, (n_samples, n_components) float32 on `device`, in eval mode."""
     model.eval()
-    return forward_in_blocks(lambda x: model.encoder(x).float(), X, device)
+    return forward_in_blocks(lambda x: model.encoder(x).float(), X, device, prepare)

@@ -9,7 +9,8 @@ ACCEPTED_DTYPES = (np.float64, np.float32, np.uint8)  # other dtypes become the 
 _SAME_UNIT = 10.0  # largest over median standard deviation up to which features share a scale
 _SAME_RANGE = 20.0  # ratio of two ranges above which two sets of images are scaled differently
 _FARTHEST = 1e6  # scales; what lies farther is put here, so that float32 holds its square
-_BLOCK_BYTES = 2**25
+_SMALLEST_FLOAT32 = 1e-30  # scales below it, or above its inverse, are applied in float64
+_BLOCK_BYTES = 2**21
 
 
 def as_rows(X, image_shape, name="X"):
@@ -168,13 +169,19 @@ class InputScaler:
             if not X.flags.writeable or not X.flags.c_contiguous:
                 X = X.copy()  # torch cannot share memory that it must not write to
             return torch.from_numpy(X).reshape(len(X), *self.input_shape)
-        scaled = np.empty(X.shape, dtype=np.float32)
-        start = 0
-        for block in _blocks(X):
-            stop = start + len(block)
-            scaled[start:stop] = ((block - self.offset_) / self.scale_).clip(-_FARTHEST, _FARTHEST)
-            start = stop
-        return torch.from_numpy(scaled).reshape(len(X), *self.input_shape)
+        scaled = torch.empty(X.shape, dtype=torch.float32)
+        # one rounding of a float32 offset shifts all rows alike, so float32 stays float32
+        work = X.dtype if _fits_float32(self.scale_) else np.dtype(np.float64)
+        offset = np.asarray(self.offset_, work)
+        scale = torch.from_numpy(np.asarray(self.scale_, work))
+        for block, out in zip(_blocks(X), _blocks(scaled), strict=True):
+            difference = torch.from_numpy(np.subtract(block, offset, dtype=work))
+            out.copy_(difference.div_(scale).clamp_(-_FARTHEST, _FARTHEST))
+        return scaled.reshape(len(X), *self.input_shape)
+
+
+def _fits_float32(scale):
+    return bool(np.all((scale > _SMALLEST_FLOAT32) & (scale < 1 / _SMALLEST_FLOAT32)))
 
 
 def _table_scale(parts):
@@ -196,7 +203,7 @@ def _table_scale(parts):
     if not len(varying):
         scale = np.ones_like(std)
     elif varying.max() <= _SAME_UNIT * np.median(varying):
-        scale = np.full_like(std, np.sqrt(np.mean(varying**2)))
+        scale = np.sqrt(np.mean(varying**2))
     else:
         scale = np.where(std > 0, std, 1.0)
     return mean * unit, scale * unit
