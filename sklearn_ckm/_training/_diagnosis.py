@@ -25,13 +25,15 @@ def find_center_problems(z, centers, labels):
     problems : list of str
         One sentence a problem, with its numbers; empty if there is none.
     """
-    z, centers = z.astype(np.float64), centers.astype(np.float64)
+    centers = centers.astype(np.float64)
     n_clusters = len(centers)
     if n_clusters == 1:
         return []
     counts = np.bincount(labels, minlength=n_clusters)
-    variance = z.var(axis=0).sum()
-    within = np.square(z - centers[labels]).sum(1).mean()
+    variance = z.var(axis=0, dtype=np.float64).sum()
+    alive = np.flatnonzero(counts)
+    means = np.stack([z[labels == j].mean(0, dtype=np.float64) for j in alive])
+    within = sum(np.square(z[labels == j] - centers[j]).sum() for j in alive) / len(z)
     problems = []
 
     dead = np.flatnonzero(counts < max(1, _FEWEST_ROWS * len(z) / n_clusters))
@@ -54,8 +56,6 @@ def find_center_problems(z, centers, labels):
             f"{len(doubled)} pairs of centres are doubled (centres {i} and {j} are "
             f"{gaps[i, j]:.3g} apart, rows lie {within:.3g} from their centres, both squared)"
         )
-    alive = np.flatnonzero(counts)
-    means = np.stack([z[labels == j].mean(0) for j in alive])
     offsets = np.square(centers[alive] - means).sum(1)
     if (offsets > _FARTHEST_OFFSET * variance).any() and variance > 0:
         worst = offsets.argmax()

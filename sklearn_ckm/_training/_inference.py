@@ -42,15 +42,18 @@ def forward_in_blocks(function, X, device, prepare=None):
         On `device`.
     """
     n_rows = block_rows(device, prod(X.shape[1:]))
-    outputs = []
+    output = None
     for start in range(0, len(X), n_rows):
         block = X[start : start + n_rows]
         x = as_float((block if prepare is None else prepare(block)).to(device))
         n_padded = n_rows - len(x)
         if n_padded:
             x = torch.cat([x, x.new_zeros(n_padded, *x.shape[1:])])
-        outputs.append(function(x)[: n_rows - n_padded])
-    return torch.cat(outputs)
+        y = function(x)
+        if output is None:  # one allocation: many small ones would fragment the heap
+            output = y.new_empty(len(X), *y.shape[1:])
+        output[start : start + n_rows] = y[: n_rows - n_padded]
+    return output
 
 
 @torch.inference_mode()
