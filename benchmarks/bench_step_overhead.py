@@ -113,7 +113,9 @@ def bare_finetuning(X, encoder, n_epochs, device):
         temperature = model.centers.follow(distances.detach())
         logits = (-distances / temperature).log_softmax(1)
         assignment, _ = straight_through_assignment(logits, generator=generator)
-        clustering = concrete_kmeans_loss(z, model.centers.positions, assignment, distances=distances)
+        clustering = concrete_kmeans_loss(
+            z, model.centers.positions, assignment, distances=distances
+        )
         loss = reconstruction_loss(x, model.decoder(z)) + 0.1 * clustering
         loss.backward()
         optimizer.step()

@@ -17,7 +17,7 @@ def block_rows(device, n_features):
     return max(1, min(_BLOCK_ROWS[kind], _BLOCK_ELEMENTS[kind] // max(1, n_features)))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def forward_in_blocks(function, X, device, prepare=None):
     """Apply a function to blocks of rows and put the answers together.
 
@@ -56,7 +56,7 @@ def forward_in_blocks(function, X, device, prepare=None):
     return output
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def distances_in_blocks(z, centers):
     """Squared distances (n_samples, n_clusters) of many embeddings, in bounded memory."""
     n_rows = max(1, _BLOCK_ELEMENTS["cpu"] // centers.numel())

@@ -1,0 +1,375 @@
+"""
+Digits of one domain, grouped with what other digits of another domain teach
+============================================================================
+
+The digits 0 to 4 of one domain are labelled; the digits 5 to 9 of another domain are not, and no
+class is shared. Four ways to group the second domain are compared, from k-means on the pixels to
+:class:`~sklearn_ckm.CKMDomainAdapter`, which alone uses the first domain. The labels of the target
+serve the report only: its scores, and the names and colours in the pictures.
+
+Without arguments the data are those of :func:`~sklearn_ckm.datasets.load_digits_on_photos`, which
+come with scikit-learn: about 900 rows of 8x8 pixels a domain. With ``--data FOLDER`` the source is
+USPS and the target a random part of MNIST, from files in that folder (:func:`load_usps` and
+:func:`load_mnist` of :mod:`sklearn_ckm.datasets` say which); the epochs are fewer there, so that it
+ends in about ten minutes on two cores.
+
+One seed serves everything, each method runs once, and all have the same settings. A single run of
+data this small says what the output looks like, not which method is better: try other values of
+``--seed`` before believing a difference.
+"""
+
+# License: BSD-3-Clause
+
+import argparse
+import tempfile
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+from sklearn_ckm import CKMDomainAdapter, ConcreteKMeans
+from sklearn_ckm.datasets import load_digits_on_photos, load_mnist, load_usps
+from sklearn_ckm.metrics import clustering_accuracy
+from sklearn_ckm.preprocessing import ImageFormatter
+
+SOURCE_DIGITS = (0, 1, 2, 3, 4)
+TARGET_DIGITS = (5, 6, 7, 8, 9)
+N_CLUSTERS = len(TARGET_DIGITS)
+N_MNIST_ROWS = 4000
+# (pretrain_epochs, max_epochs); those of the embedded data are the defaults of the estimators
+EPOCHS = {"embedded": (50, 100), "files": (20, 40), "quick": (3, 3)}
+KMEANS_STARTS = 20  # as many as the estimators take for their first centres
+
+# Okabe and Ito's colours, which stay apart under the common kinds of colour blindness.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
+SOURCE_COLOR = "#8C8C8C"
+MARKERS = "os^Dv"
+N_PLOTTED_ROWS = 1000
+N_EXAMPLES = 16
+
+
+@dataclass
+class Task:
+    """A labelled source, a target, and the digits of the target for the report."""
+
+    X_src: np.ndarray
+    y_src: np.ndarray
+    X_tgt: np.ndarray
+    y_tgt: np.ndarray
+    source_name: str
+    target_name: str
+
+
+def main(argv=None):
+    """Run the four methods, print the table and write the pictures."""
+    parser = make_parser()
+    options = parser.parse_args(argv)
+    try:
+        task = load_task(options.data, options.seed)
+        check_writable(options.output)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        parser.error(str(error))  # exits with code 2
+    data_kind = "embedded" if options.data is None else "files"
+    pretrain_epochs, max_epochs = EPOCHS["quick" if options.quick else data_kind]
+    print_settings(task, options.seed, pretrain_epochs, max_epochs)
+    model = compare_methods(task, make_methods(options.seed, pretrain_epochs, max_epochs))
+    rng = np.random.default_rng(options.seed)
+    figures = {
+        "training_curves.png": draw_training_curves(model),
+        "embedding.png": draw_embedding(model, task, rng),
+        "clusters.png": draw_clusters(model.labels_, task, rng),
+    }
+    save_figures(figures, options.output)
+
+
+def make_parser():
+    """Make the parser of the command line."""
+    parser = argparse.ArgumentParser(description="Cluster the digits of an unlabelled domain.")
+    parser.add_argument("--data", metavar="FOLDER", help="USPS and MNIST files; none needed")
+    parser.add_argument(
+        "--output", metavar="FOLDER", type=Path, default="demo_output", help="default: %(default)s"
+    )
+    parser.add_argument("--seed", type=parse_seed, default=0, help="default: %(default)s")
+    parser.add_argument("--quick", action="store_true", help="few epochs: shows that it runs")
+    return parser
+
+
+def parse_seed(text):
+    """Convert the text to an integer that numpy takes as a seed."""
+    if not (text.isdecimal() and int(text) < 2**32):
+        raise argparse.ArgumentTypeError(
+            f"expected an integer from 0 to 4294967295, got {text!r}; pass for example 1"
+        )
+    return int(text)
+
+
+# Data ---------------------------------------------------------------------------------------------
+
+
+def load_task(folder, seed):
+    """Load the embedded domains, or USPS and MNIST from a folder."""
+    if folder is not None:
+        return load_usps_to_mnist(folder, seed)
+    data = load_digits_on_photos(
+        source_classes=SOURCE_DIGITS, target_classes=TARGET_DIGITS, random_state=seed
+    )
+    names = "digits on photos", "plain digits"
+    return Task(data.X_src, data.y_src, data.X_tgt, data.y_tgt, *names)
+
+
+def load_usps_to_mnist(folder, seed):
+    """Load all USPS rows and a random part of the MNIST rows, as grey images of 16x16 pixels."""
+    X_src, y_src = load_usps(folder, classes=SOURCE_DIGITS)
+    X_tgt, y_tgt = load_mnist(folder, classes=TARGET_DIGITS)
+    rows = np.random.default_rng(seed).choice(len(X_tgt), N_MNIST_ROWS, replace=False)
+    formatter = ImageFormatter((1, 16, 16))
+    X_src, X_tgt = formatter.transform(X_src), formatter.transform(X_tgt[rows])
+    return Task(X_src, y_src, X_tgt, y_tgt[rows], "USPS", "a random part of MNIST")
+
+
+def check_writable(folder):
+    """Make the folder and raise OSError now, not after the training, if it takes no files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+# Comparison ---------------------------------------------------------------------------------------
+
+
+def make_methods(seed, pretrain_epochs, max_epochs):
+    """Return name and unfitted estimator of each row of the table."""
+    settings = {"pretrain_epochs": pretrain_epochs, "random_state": seed}
+    return {
+        "k-means on the pixels": KMeans(N_CLUSTERS, n_init=KMEANS_STARTS, random_state=seed),
+        "autoencoder + k-means": ConcreteKMeans(N_CLUSTERS, max_epochs=0, **settings),
+        "ConcreteKMeans": ConcreteKMeans(N_CLUSTERS, max_epochs=max_epochs, **settings),
+        "CKMDomainAdapter": CKMDomainAdapter(N_CLUSTERS, max_epochs=max_epochs, **settings),
+    }
+
+
+def compare_methods(task, methods):
+    """Fit each method, print its row of the table, and return the last one."""
+    print(f"\n{'':24}{'accuracy':>9}{'NMI':>8}{'ARI':>8}{'seconds':>9}")
+    for name, model in methods.items():
+        start = time.perf_counter()
+        fit_to_target(model, task)
+        seconds = time.perf_counter() - start
+        accuracy = clustering_accuracy(task.y_tgt, model.labels_)
+        nmi = normalized_mutual_info_score(task.y_tgt, model.labels_)
+        ari = adjusted_rand_score(task.y_tgt, model.labels_)
+        print(f"{name:24}{accuracy:9.3f}{nmi:8.3f}{ari:8.3f}{seconds:9.1f}", flush=True)
+    return model
+
+
+def fit_to_target(model, task):
+    """Cluster the target; the adapter is given the source as well."""
+    if isinstance(model, CKMDomainAdapter):
+        return model.fit(task.X_src, task.y_src, X_tgt=task.X_tgt)
+    if isinstance(model, KMeans):
+        return model.fit(task.X_tgt.reshape(len(task.X_tgt), -1))
+    return model.fit(task.X_tgt)
+
+
+def print_settings(task, seed, pretrain_epochs, max_epochs):
+    """Print what the data are, and a line of the settings of all methods."""
+    size = "x".join(map(str, task.X_tgt.shape[1:]))
+    print(f"Source: {task.source_name}, {len(task.X_src)} rows, digits 0-4, labelled, {size}")
+    print(f"Target: {task.target_name}, {len(task.X_tgt)} rows, digits 5-9, labels not used")
+    print(
+        f"Settings: seed {seed}, {N_CLUSTERS} clusters, pretrain_epochs={pretrain_epochs}, "
+        f"max_epochs={max_epochs}, else defaults; one run each, none chosen by its result",
+        flush=True,
+    )
+
+
+# Pictures -----------------------------------------------------------------------------------------
+
+
+def draw_training_curves(model):
+    """Loss terms and monitors of each epoch, the two phases marked."""
+    figure = Figure(figsize=(9, 7.5), layout="constrained")
+    terms_axes, monitor_axes = figure.subplots(2, 1, sharex=True)
+    terms = {
+        "loss": "loss (weighted sum)",
+        "reconstruction": "reconstruction (weight 1)",
+        "clustering": f"clustering (weight {model.lambda_clustering:g})",
+        "classification": f"classification (weight {model.lambda_classification:g})",
+    }
+    monitors = {
+        "mean_max_probability": "mean of the largest cluster probability",
+        "within_over_variance": "distance to the centre / variance",
+        "label_change": "share of rows that changed cluster",
+        "max_cluster_fraction": "share of the largest cluster",
+        "min_cluster_fraction": "share of the smallest cluster",
+    }
+    draw_lines(terms_axes, model.history_, terms)
+    draw_lines(monitor_axes, model.history_, monitors)
+    terms_axes.set(yscale="log", ylabel="mean over samples")
+    terms_axes.set_title("CKMDomainAdapter: loss terms, each before its weight")
+    monitor_axes.set(ylim=(0, None), xlabel="epoch (both phases)", ylabel="share or ratio")
+    monitor_axes.set_title("Monitors of the clusters")
+    for axes in (terms_axes, monitor_axes):
+        mark_phases(axes, model.history_)
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    return figure
+
+
+def draw_lines(axes, history, labels):
+    """Draw a line for each key of the history, where the epochs have it."""
+    styles = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+    for color, style, (key, label) in zip(COLORS, styles, labels.items(), strict=False):
+        points = [(epoch, row[key]) for epoch, row in enumerate(history, start=1) if key in row]
+        axes.plot(*np.transpose(points), color=color, linestyle=style, linewidth=1.8, label=label)
+    axes.grid(alpha=0.3)
+
+
+def mark_phases(axes, history):
+    """Shade the pretraining and name both phases at the top of the axes."""
+    end = sum(row["phase"] == "pretrain" for row in history) + 0.5
+    axes.set_xlim(0.5, len(history) + 0.5)
+    axes.axvspan(0.5, end, color="#EEEEEE", zorder=0)
+    axes.axvline(end, color="#444444", linewidth=1)
+    transform = axes.get_xaxis_transform()
+    style = {"transform": transform, "va": "top", "ha": "center", "color": "#444444"}
+    axes.text((0.5 + end) / 2, 0.98, "pretraining", **style)
+    axes.text((end + len(history) + 0.5) / 2, 0.98, "fine-tuning", **style)
+
+
+def draw_embedding(model, task, rng):
+    """Both domains' embeddings in two dimensions, the target by cluster and by digit."""
+    z_src, z_tgt = model.transform(task.X_src), model.transform(task.X_tgt)
+    pca = PCA(2, svd_solver="full").fit(np.concatenate([z_src, z_tgt]))
+    source, target = draw_rows(len(z_src), rng), draw_rows(len(z_tgt), rng)
+    digits = matched_digits(task.y_tgt, model.labels_)
+    by_cluster = {f"cluster {k} (as {digit})": model.labels_ == k for k, digit in digits.items()}
+    by_digit = {f"digit {digit}": task.y_tgt == digit for digit in digits.values()}
+    figure = Figure(figsize=(13, 7), layout="constrained")
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axes, groups in zip(panels, (by_cluster, by_digit), strict=True):
+        draw_source(axes, pca.transform(z_src[source]), task.y_src[source])
+        draw_target(axes, pca.transform(z_tgt), groups, target)
+        draw_centers(axes, pca.transform(model.cluster_centers_))
+        axes.set_xlabel(component_label(pca, 0))
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4, frameon=False)
+    panels[0].set(title="Target coloured by cluster", ylabel=component_label(pca, 1))
+    panels[1].set_title("Target coloured by true digit")
+    figure.suptitle(
+        "CKMDomainAdapter: embedding of both domains, first two principal components\n"
+        f"(random {len(source)} of {len(z_src)} source and {len(target)} of {len(z_tgt)} target "
+        "rows; a cluster has the colour of the digit matched to it)"
+    )
+    return figure
+
+
+def draw_rows(n_rows, rng):
+    """Indices of the rows to plot, in random order."""
+    return rng.permutation(n_rows)[:N_PLOTTED_ROWS]
+
+
+def draw_source(axes, points, y):
+    """Hollow grey marks, a shape for each class."""
+    for digit, marker in zip(SOURCE_DIGITS, MARKERS, strict=True):
+        axes.scatter(
+            *points[y == digit].T,
+            s=20,
+            marker=marker,
+            facecolors="none",
+            edgecolors=SOURCE_COLOR,
+            linewidths=0.6,
+            label=f"source {digit}",
+        )
+
+
+def draw_target(axes, points, groups, rows):
+    """Dots of one colour a group; the drawing order is mixed, so that no group hides another."""
+    colors = np.empty(len(points), dtype=object)
+    for color, (name, is_member) in zip(COLORS, groups.items(), strict=False):
+        colors[is_member] = color
+        axes.scatter([], [], s=28, color=color, label=name)
+    axes.scatter(*points[rows].T, s=12, c=list(colors[rows]), alpha=0.85, linewidths=0)
+
+
+def draw_centers(axes, points):
+    """Numbered centres."""
+    style = {"s": 190, "facecolors": "white", "edgecolors": "black", "linewidths": 1.6}
+    axes.scatter(*points.T, zorder=3, label="centre, by cluster", **style)
+    for k, point in enumerate(points):
+        axes.text(*point, str(k), ha="center", va="center_baseline", weight="bold", zorder=4)
+
+
+def matched_digits(y, labels):
+    """Digit of each cluster under the one-to-one matching that the accuracy uses."""
+    counts = np.zeros((N_CLUSTERS, N_CLUSTERS), dtype=int)  # (clusters, digits)
+    np.add.at(counts, (labels, np.searchsorted(TARGET_DIGITS, y)), 1)
+    _, columns = linear_sum_assignment(counts, maximize=True)
+    clusters = np.argsort(columns)  # in the order of their digits
+    return dict(zip(clusters.tolist(), TARGET_DIGITS, strict=True))
+
+
+def component_label(pca, component):
+    """Axis label with the share of the variance."""
+    share = pca.explained_variance_ratio_[component]
+    return f"component {component + 1} ({share:.0%} of the variance)"
+
+
+def draw_clusters(labels, task, rng):
+    """Random rows of the source, then of each cluster; other digits than the usual one framed."""
+    figure = Figure(figsize=(11, 0.8 * (N_CLUSTERS + 1) + 1), layout="constrained")
+    grid = figure.subplots(N_CLUSTERS + 1, N_EXAMPLES)
+    draw_examples(grid[0], task.X_src, rng)
+    label_row(grid[0, 0], f"source, labelled 0-4\n{len(task.X_src)} rows")
+    for k, panels in enumerate(grid[1:]):
+        rows = np.flatnonzero(labels == k)
+        digits = task.y_tgt[rows]
+        majority = np.bincount(digits, minlength=10).argmax()
+        chosen = draw_examples(panels, task.X_tgt[rows], rng)
+        frame_others(panels, digits[chosen] != majority)
+        share = f"{np.mean(digits == majority):.0%} are {majority}s" if len(rows) else "empty"
+        label_row(panels[0], f"cluster {k}, {len(rows)} rows\n{share}")
+    figure.suptitle(
+        "CKMDomainAdapter: random images of the source and of each target cluster\n"
+        "(framed: not the most frequent digit of the cluster)"
+    )
+    return figure
+
+
+def draw_examples(panels, images, rng):
+    """Show random images, one a panel, and return their indices; further panels stay empty."""
+    chosen = rng.permutation(len(images))[: len(panels)]
+    for axes in panels:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    for axes, image in zip(panels, images[chosen], strict=False):
+        axes.imshow(np.moveaxis(image, 0, -1), cmap="gray", vmin=0, vmax=1)
+    return chosen
+
+
+def frame_others(panels, is_other):
+    """Draw a frame around the panels marked."""
+    for axes in np.asarray(panels)[: len(is_other)][is_other]:
+        axes.spines[:].set(visible=True, color=COLORS[4], linewidth=3)
+
+
+def label_row(axes, text):
+    """Write the text to the left of a row of images."""
+    axes.set_ylabel(text, rotation=0, ha="right", va="center", labelpad=8)
+
+
+def save_figures(figures, folder):
+    """Write the pictures and print where they are."""
+    print(f"\nPictures in {folder.resolve()}:")
+    for name, figure in figures.items():
+        figure.savefig(folder / name, dpi=130)
+        print(f"  {name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,393 @@
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.datasets import make_blobs
+from torch.nn.functional import cross_entropy
+
+from sklearn_ckm import CKMDomainAdapter, ConcreteKMeans
+from sklearn_ckm.metrics import clustering_accuracy, neighborhood_agreement_score
+
+SMALL = {
+    "n_clusters": 2,
+    "n_components": 3,
+    "encoder": "mlp-small",
+    "pretrain_epochs": 3,
+    "max_epochs": 3,
+    "random_state": 0,
+}
+
+
+def make_domains():
+    """Three classes of the source and two others of the target, one at each corner of a simplex."""
+    X, y = make_blobs(n_samples=100, centers=8 * np.eye(5), random_state=0)
+    order = np.argsort(y >= 3, kind="stable")
+    X, y = X[order], y[order]
+    return X[y < 3], y[y < 3], X[y >= 3], y[y >= 3]
+
+
+X_SRC, Y_SRC, X_TGT, Y_TGT = make_domains()
+X = np.vstack([X_SRC, X_TGT])
+Y = np.hstack([Y_SRC, Y_TGT])
+TAGS = np.repeat([0, -1], [len(X_SRC), len(X_TGT)])
+
+
+def adapter(**params):
+    return CKMDomainAdapter(**{**SMALL, **params})
+
+
+def assert_same_model(first, second):
+    assert_array_equal(first.labels_, second.labels_)
+    assert_array_equal(first.cluster_centers_, second.cluster_centers_)
+    assert first.history_ == second.history_
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return adapter().fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+
+
+LONG = {"pretrain_epochs": 5, "max_epochs": 20, "batch_size": 10}
+
+
+@pytest.fixture(scope="module")
+def long_fitted():
+    """Trained for long enough to have learned the source's classes."""
+    return adapter(**LONG).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+
+
+# domains ----------------------------------------------------------------------------------------
+
+
+def test_two_arrays_and_stacked_rows_give_the_same_model(fitted):
+    assert_same_model(adapter().fit(X, Y, sample_domain=TAGS), fitted)
+
+
+def test_rows_of_the_domains_may_be_interleaved(fitted):
+    is_source = np.random.default_rng(0).permutation(TAGS) >= 0
+    rows = np.empty(len(X), dtype=int)  # shuffled, but in order within each domain
+    rows[is_source], rows[~is_source] = np.flatnonzero(TAGS >= 0), np.flatnonzero(TAGS < 0)
+    stacked = adapter().fit(X[rows], Y[rows], sample_domain=TAGS[rows])
+    assert_same_model(stacked, fitted)
+
+
+@pytest.mark.parametrize(
+    ("source_tags", "target_tags"), [([0], [-1]), ([0, 1, 2], [-1]), ([7], [-1, -5])]
+)
+@pytest.mark.parametrize("container", [np.array, list, pd.Series, lambda d: d.astype(float)])
+def test_several_domains_on_a_side_count_as_one(fitted, source_tags, target_tags, container):
+    tags = np.hstack([np.resize(source_tags, len(X_SRC)), np.resize(target_tags, len(X_TGT))])
+    assert_same_model(adapter().fit(X, Y, sample_domain=container(tags)), fitted)
+
+
+def test_class_called_minus_one_is_a_source_class(fitted):
+    y = Y_SRC - 1
+    two_arrays = adapter().fit(X_SRC, y, X_tgt=X_TGT)
+    stacked = adapter().fit(X, np.hstack([y, Y_TGT]), sample_domain=TAGS)
+    for model in (two_arrays, stacked):
+        assert_same_model(model, fitted)
+        assert_array_equal(model.source_classes_, [-1, 0, 1])
+
+
+def test_without_source_it_is_concrete_kmeans():
+    model = adapter().fit(X_TGT)
+    assert_same_model(model, ConcreteKMeans(**SMALL).fit(X_TGT))
+    assert len(model.source_classes_) == 0
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_without_domains_labelled_rows_are_source_and_target():
+    images = (16 * X).clip(0, 255).astype(np.uint8)  # bytes, whose scaling needs no statistics
+    params = {"image_shape": (1, 1, X.shape[1])}
+    model = adapter(**params).fit(images, Y)
+    assert_same_model(model, adapter(**params).fit(images, Y, X_tgt=images))
+    assert_array_equal(model.source_classes_, np.unique(Y))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_without_domains_unlabelled_rows_are_target_only():
+    images = (16 * X).clip(0, 255).astype(np.uint8)
+    y = np.where(Y < 3, Y, np.nan)
+    params = {"image_shape": (1, 1, X.shape[1])}
+    model = adapter(**params).fit(images, y)
+    assert_same_model(
+        model, adapter(**params).fit(images[Y < 3], Y[Y < 3], X_tgt=images)
+    )
+    assert len(model.labels_) == len(images)
+
+
+def test_source_matters(fitted):
+    assert not np.array_equal(fitted.cluster_centers_, adapter().fit(X_TGT).cluster_centers_)
+    unlabelled = adapter().fit(X_SRC, X_tgt=X_TGT)
+    assert not np.array_equal(fitted.cluster_centers_, unlabelled.cluster_centers_)
+
+
+# labels -----------------------------------------------------------------------------------------
+
+N_TGT = len(X_TGT)
+GARBAGE = {
+    "other ints": list(range(1000, 1000 + N_TGT)),
+    "objects": [object() for _ in range(N_TGT)],
+    "None": [None] * N_TGT,
+    "NaN": [np.nan] * N_TGT,
+    "strings": ["a", "b"] * (N_TGT // 2),
+    "dicts and ints": [{}, 1] * (N_TGT // 2),
+    "infinities": [np.inf] * N_TGT,
+    "fractions": list(np.linspace(0, 1, N_TGT)),
+}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+@pytest.mark.parametrize("container", [list, lambda y: np.array(y, object), pd.Series])
+def test_labels_of_target_rows_are_never_read(fitted, garbage, container):
+    model = adapter().fit(X, container([*Y_SRC.tolist(), *garbage]), sample_domain=TAGS)
+    assert_same_model(model, fitted)
+    assert_array_equal(model.source_classes_, [0, 1, 2])
+
+
+def some_missing(missing):
+    """Labels of the source with every third one missing."""
+    return [missing if i % 3 == 0 else label for i, label in enumerate(Y_SRC.tolist())]
+
+
+MISSING = {
+    "float array": np.array(some_missing(np.nan)),
+    "list with NaN": some_missing(np.nan),
+    "list with None": some_missing(None),
+    "object array": np.array(some_missing(None), dtype=object),
+    "pandas nullable": pd.Series(some_missing(pd.NA), dtype="Int64"),
+    "pandas categorical": pd.Series(some_missing(None), dtype="category"),
+    "polars": pl.Series(some_missing(None)),
+}
+
+
+@pytest.mark.parametrize("y", MISSING.values(), ids=MISSING)
+def test_missing_labels_mean_the_same_in_every_container(y):
+    model = adapter().fit(X_SRC, y, X_tgt=X_TGT)
+    assert_same_model(model, adapter().fit(X_SRC, MISSING["list with None"], X_tgt=X_TGT))
+    assert_array_equal(model.source_classes_, [0, 1, 2])
+    assert model.source_classes_.dtype.kind == "i"
+
+
+@pytest.mark.parametrize("missing", [None, np.nan])
+def test_unlabelled_source_is_the_same_as_no_labels(missing):
+    model = adapter().fit(X_SRC, [missing] * len(X_SRC), X_tgt=X_TGT)
+    assert_same_model(model, adapter().fit(X_SRC, X_tgt=X_TGT))
+    assert len(model.source_classes_) == 0
+    assert "classification" not in model.history_[-1]
+
+
+def test_unlabelled_source_rows_take_part_in_the_reconstruction_only():
+    # One batch holds everything and nothing moves, so the recorded losses are those of the model.
+    y = np.array(some_missing(np.nan))
+    frozen = {"lr": 1e-20, "pretrain_epochs": 0, "max_epochs": 1, "source_sampling": "natural"}
+    model = adapter(**frozen).fit(X_SRC, y, X_tgt=X_TGT)
+    module, record = model._net.module_, model.history_[0]
+    with torch.no_grad():
+        x = model._scaler.to_tensor(np.vstack([X_SRC, X_TGT]))
+        z, reconstruction = module(x)
+        squares = (x - reconstruction).square().sum(1).numpy()
+        logits = module.classifier(z[: len(X_SRC)])
+        is_labelled = np.isfinite(y)
+        entropy = cross_entropy(logits[is_labelled], torch.from_numpy(y[is_labelled]).long())
+    source, target = squares[: len(X_SRC)], squares[len(X_SRC) :]
+    assert record["reconstruction"] == pytest.approx(squares.mean(), rel=1e-5)
+    without_unlabelled = np.hstack([source[is_labelled], target]).mean()
+    assert record["reconstruction"] != pytest.approx(without_unlabelled, rel=1e-3)
+    assert record["classification"] == pytest.approx(float(entropy), rel=1e-5)
+
+
+NAMES = {
+    "int": ([-3, 0, 9], None),
+    "str": (["ant", "bee", "cow"], None),
+    "object": (["ant", "bee", "cow"], object),
+    "unsigned": ([1, 2, 250], np.uint8),
+    "whole float": ([0.0, 1.0, 2.0], float),
+    "categorical": (["ant", "bee", "cow"], "category"),
+    "pandas string": (["ant", "bee", "cow"], "string"),
+}
+
+
+@pytest.mark.parametrize(("names", "dtype"), NAMES.values(), ids=NAMES)
+def test_names_of_source_classes_do_not_matter_and_come_back(fitted, names, dtype):
+    y = np.array(names)[Y_SRC]
+    y = pd.Series(y, dtype=dtype) if dtype in ("category", "string") else y.astype(dtype or y.dtype)
+    model = adapter().fit(X_SRC, y, X_tgt=X_TGT)
+    assert_same_model(model, fitted)
+    assert_array_equal(model.source_classes_, names)
+    assert_array_equal(model.predict_source(X), np.array(names)[fitted.predict_source(X)])
+
+
+def test_boolean_labels_are_two_classes():
+    model = adapter().fit(X_SRC, Y_SRC > 0, X_tgt=X_TGT)
+    assert_array_equal(model.source_classes_, [False, True])
+    assert_same_model(model, adapter().fit(X_SRC, (Y_SRC > 0).astype(int), X_tgt=X_TGT))
+    assert model.predict_source(X).dtype == bool
+
+
+def test_labels_may_come_as_a_column(fitted):
+    assert_same_model(adapter().fit(X_SRC, Y_SRC[:, None], X_tgt=X_TGT), fitted)
+
+
+def test_source_of_one_row_works():
+    model = adapter().fit(X_SRC[:1], ["only"], X_tgt=X_TGT)
+    assert_array_equal(model.source_classes_, ["only"])
+    assert_array_equal(model.predict_source(X_TGT), ["only"] * len(X_TGT))
+    assert np.isfinite(model.cluster_centers_).all()
+
+
+def test_source_classifier_learns_the_source_classes(long_fitted):
+    assert (long_fitted.predict_source(X_SRC) == Y_SRC).mean() > 0.95
+    untrained = adapter(**LONG, lambda_classification=0.0).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+    assert (untrained.predict_source(X_SRC) == Y_SRC).mean() < 0.95
+
+
+def test_balanced_sampling_weighs_rare_classes_as_much_as_frequent_ones():
+    rows = np.hstack([np.flatnonzero(Y_SRC == 0), np.flatnonzero(Y_SRC == 1)[:2]])
+    params = {"lr": 1e-20, "pretrain_epochs": 0, "max_epochs": 300, "tol": 0.0}
+    losses, expected = {}, {}
+    for sampling in ("balanced", "natural"):
+        model = adapter(source_sampling=sampling, **params)
+        model.fit(X_SRC[rows], Y_SRC[rows], X_tgt=X_TGT)
+        losses[sampling] = np.mean([record["classification"] for record in model.history_])
+        z = torch.from_numpy(model.transform(X_SRC[rows]).astype(np.float32))
+        with torch.no_grad():
+            logits = model._net.module_.classifier(z)
+            each = cross_entropy(logits, torch.from_numpy(Y_SRC[rows]), reduction="none").numpy()
+    expected["natural"] = each.mean()
+    expected["balanced"] = (each[Y_SRC[rows] == 0].mean() + each[Y_SRC[rows] == 1].mean()) / 2
+    assert abs(expected["natural"] - expected["balanced"]) > 0.05
+    assert losses["natural"] == pytest.approx(expected["natural"], rel=1e-4)
+    assert losses["balanced"] == pytest.approx(expected["balanced"], abs=0.01)
+
+
+# prediction -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [slice(0, 1), slice(50, 70), slice(None)])
+def test_methods_answer_one_row_per_row_whatever_the_domain(fitted, rows):
+    n_rows = len(X[rows])
+    assert fitted.predict(X[rows]).shape == (n_rows,)
+    assert fitted.predict_proba(X[rows]).shape == (n_rows, 2)
+    assert fitted.transform(X[rows]).shape == (n_rows, 3)
+    assert fitted.predict_source(X[rows]).shape == (n_rows,)
+
+
+def test_labels_are_the_predictions_of_the_target_rows(long_fitted):
+    assert len(np.unique(long_fitted.labels_)) == 2
+    assert_array_equal(long_fitted.labels_, long_fitted.predict(X_TGT))
+
+
+def test_labels_are_those_of_the_target_rows_in_their_order():
+    order = np.random.default_rng(0).permutation(len(X))
+    model = adapter().fit(X[order], Y[order], sample_domain=TAGS[order])
+    assert_array_equal(model.labels_, model.predict(X[order])[TAGS[order] < 0])
+    assert clustering_accuracy(Y[order][TAGS[order] < 0], model.labels_) == 1.0
+
+
+def test_fit_predict_answers_by_style(fitted):
+    two_arrays = adapter().fit_predict(X_SRC, Y_SRC, X_tgt=X_TGT)
+    assert_array_equal(two_arrays, fitted.labels_)
+    model = adapter()
+    stacked = model.fit_predict(X, Y, sample_domain=TAGS)
+    assert_array_equal(stacked, fitted.predict(X))
+    assert_array_equal(stacked[TAGS < 0], model.labels_)
+    assert_array_equal(model.source_classes_, [0, 1, 2])
+    assert_array_equal(adapter().fit_predict(X_TGT), adapter().fit(X_TGT).labels_)
+
+
+def test_score_is_the_agreement_of_the_clusters_with_input_neighbourhoods(fitted):
+    score = fitted.score(X, sample_domain=TAGS)
+    assert type(score) is float
+    scaled = fitted._scaler.to_tensor(X_TGT).numpy()
+    expected = neighborhood_agreement_score(scaled, fitted.labels_, sample_size=None)
+    assert score == pytest.approx(expected, abs=1e-12)
+
+
+def test_score_needs_no_labels_and_counts_target_rows_only(fitted):
+    score = fitted.score(X, sample_domain=TAGS)
+    assert score == fitted.score(X_TGT)
+    assert score != fitted.score(X)
+    for y in (Y, Y[::-1], np.full(len(X), "x"), [None] * len(X)):
+        assert fitted.score(X, y, sample_domain=TAGS) == score
+
+
+def test_score_weights_rows(fitted):
+    weight = np.random.default_rng(0).uniform(size=len(X))
+    assert fitted.score(X, sample_weight=np.ones(len(X))) == pytest.approx(fitted.score(X))
+    assert fitted.score(X, sample_weight=weight) != fitted.score(X)
+    dropped = np.where(TAGS < 0, 1.0, 0.0)
+    assert fitted.score(X, sample_weight=dropped) == pytest.approx(fitted.score(X_TGT))
+    both = fitted.score(X, sample_weight=weight, sample_domain=TAGS)
+    assert both == fitted.score(X_TGT, sample_weight=weight[TAGS < 0])
+
+
+# inputs -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
+def test_frames_give_names_and_the_same_model(fitted, frame):
+    columns = ["a", "b", "c", "d", "e"]
+    X_src = frame(dict(zip(columns, X_SRC.T, strict=True)))
+    X_tgt = frame(dict(zip(columns, X_TGT.T, strict=True)))
+    model = adapter().fit(X_src, Y_SRC, X_tgt=X_tgt)
+    assert_same_model(model, fitted)
+    assert_array_equal(model.feature_names_in_, columns)
+    assert_array_equal(model.predict_source(X_src), fitted.predict_source(X_SRC))
+
+
+def test_source_columns_in_another_order_raise():
+    X_src = pd.DataFrame(X_SRC, columns=list("abcde"))
+    X_tgt = pd.DataFrame(X_TGT, columns=list("edcba"))
+    with pytest.raises(ValueError, match="must be in the same order"):
+        adapter().fit(X_src, Y_SRC, X_tgt=X_tgt)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_images_equal_flattened_images_with_their_shape():
+    rng = np.random.default_rng(0)
+    images = rng.random((100, 2, 8, 8)) + (np.arange(100) % 2)[:, None, None, None]
+    params = {"encoder": "conv", "pretrain_epochs": 1, "max_epochs": 1}
+    four = adapter(**params).fit(images[:50], Y_SRC[:50], X_tgt=images[50:])
+    flat = images.reshape(100, -1)
+    two = adapter(image_shape=(2, 8, 8), **params).fit(flat[:50], Y_SRC[:50], X_tgt=flat[50:])
+    assert_same_model(four, two)
+    assert_array_equal(four.transform(images), two.transform(flat))
+    assert four.n_features_in_ == two.n_features_in_ == 2 * 8 * 8
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_scale_of_the_inputs_is_learned_from_both_domains():
+    # One common shift and scale changes nothing; a shift of one domain alone does.
+    both = adapter().fit(10 * X_SRC + 3, Y_SRC, X_tgt=10 * X_TGT + 3)
+    alone = adapter().fit(10 * X_SRC + 3, Y_SRC, X_tgt=X_TGT)
+    plain = adapter().fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+    assert_allclose(both.cluster_centers_, plain.cluster_centers_, rtol=1e-3, atol=1e-4)
+    assert not np.allclose(alone.cluster_centers_, plain.cluster_centers_, rtol=1e-2, atol=1e-2)
+
+
+# history ----------------------------------------------------------------------------------------
+
+LOSSES = {"reconstruction", "clustering", "classification"}
+
+
+def test_history_holds_every_loss_term(fitted):
+    assert [record["phase"] for record in fitted.history_] == ["pretrain"] * 3 + ["finetune"] * 3
+    assert [record["epoch"] for record in fitted.history_] == [1, 2, 3, 1, 2, 3]
+    for record in fitted.history_[:3]:
+        assert set(record) == {"phase", "epoch", "loss", "reconstruction"}
+    assert set(fitted.history_[3]) > {"phase", "epoch", "loss", *LOSSES}
+
+
+@pytest.mark.parametrize("lambdas", [(0.1, 1.0), (2.0, 0.3), (0.0, 0.0)])
+def test_loss_is_the_weighted_sum_of_its_terms(lambdas):
+    model = adapter(lambda_clustering=lambdas[0], lambda_classification=lambdas[1])
+    for record in model.fit(X_SRC, Y_SRC, X_tgt=X_TGT).history_[3:]:
+        expected = (
+            record["reconstruction"]
+            + lambdas[0] * record["clustering"]
+            + lambdas[1] * record["classification"]
+        )
+        assert record["loss"] == pytest.approx(expected, rel=1e-5)

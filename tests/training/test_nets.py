@@ -1,0 +1,400 @@
+import copy
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from torch import nn
+
+from sklearn_ckm import CKMDomainAdapter
+from sklearn_ckm._training._batches import DomainBatches
+from sklearn_ckm._training._criteria import JointCriterion
+from sklearn_ckm._training._monitors import MONITORS
+from sklearn_ckm._training._nets import FineTuningNet, PretrainingNet
+from sklearn_ckm._training._optimizers import resolve_optimizer
+from sklearn_ckm._training._phases import epoch_records
+from sklearn_ckm.modules import Centers, ClusteringModel
+from sklearn_ckm.objectives import ConcreteKMeansObjective
+from sklearn_ckm.utils._random import make_generator
+
+CPU = torch.device("cpu")
+N_BATCHES = 5
+
+
+def make_data(device=CPU):
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randn(40, 6, generator=generator)
+    source = torch.randn(20, 6, generator=generator) + 1
+    return [a.to(device) for a in (target, source, torch.arange(20) % 2)]
+
+
+def make_batches(device=CPU, *, seed=0):
+    return DomainBatches(*make_data(device), batch_size=8, generator=make_generator(seed, device))
+
+
+def make_model(device=CPU, *, n_classes=2, temperature="auto"):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3))
+        classifier = nn.Linear(3, n_classes) if n_classes else None
+        centers = Centers(torch.randn(4, 3), temperature)
+        return ClusteringModel(encoder, nn.Linear(3, 6), classifier, centers).to(device)
+
+
+def finetuning_net(device=CPU, *, model=None, weights=(0.3, 0.7), objective=None, **kwargs):
+    kwargs = {"max_epochs": 3, "lr": 1e-2, "optimizer": torch.optim.Adam, **kwargs}
+    return FineTuningNet(
+        model or make_model(device),
+        JointCriterion(objective or ConcreteKMeansObjective(), *weights),
+        labels=torch.zeros(40, dtype=torch.long, device=device),
+        generator=make_generator(0, device),
+        device=str(device),
+        verbose=0,
+        **kwargs,
+    )
+
+
+def pretraining_net(**kwargs):
+    kwargs = {"max_epochs": 3, "lr": 1e-2, "optimizer": torch.optim.Adam, **kwargs}
+    return PretrainingNet(make_model(n_classes=0), verbose=0, **kwargs)
+
+
+def weights(net):
+    return torch.cat([p.detach().flatten() for p in net.module_.parameters()])
+
+
+class Recorder(Callback):
+    """Counts the hooks of a batch and keeps what they are called with."""
+
+    def __init__(self):
+        self.begun, self.ended, self.gradients, self.losses = 0, 0, [], []
+
+    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+        self.begun += 1
+
+    def on_batch_end(self, net, batch=None, training=False, loss=None, **kwargs):
+        self.ended += 1
+        self.losses.append(loss.item())
+
+    def on_grad_computed(self, net, named_parameters, batch=None, training=False, **kwargs):
+        self.gradients.append(sum(p.grad.norm().item() for _, p in named_parameters))
+
+
+class Interrupter(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        raise KeyboardInterrupt
+
+
+# history ------------------------------------------------------------------------------------------
+
+
+def test_history_has_one_record_per_epoch_without_batches(device):
+    net = finetuning_net(device).fit(make_batches(device))
+    records = epoch_records(net)
+    terms = {"loss", "reconstruction", "clustering", "classification"}
+    assert [record["epoch"] for record in records] == [1, 2, 3]
+    assert all(record["batches"] == [] for record in net.history)
+    for record in records:
+        assert record.keys() == {"epoch", "phase", *terms, *MONITORS}
+        assert record["phase"] == "finetune"
+        assert all(type(record[name]) is float for name in (*terms, *MONITORS))
+        expected = (
+            record["reconstruction"] + 0.3 * record["clustering"] + 0.7 * record["classification"]
+        )
+        assert record["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_history_of_the_pretraining():
+    records = epoch_records(pretraining_net().fit(make_batches()))
+    assert [record["phase"] for record in records] == ["pretrain"] * 3
+    assert all(record.keys() == {"epoch", "phase", "loss", "reconstruction"} for record in records)
+
+
+def test_recorded_losses_are_the_means_of_the_batches():
+    net = finetuning_net(callbacks=[Recorder()], max_epochs=2).fit(make_batches())
+    losses = dict(net.callbacks_)["Recorder"].losses
+    for record, batch_losses in zip(net.history, np.reshape(losses, (2, N_BATCHES)), strict=True):
+        assert record["loss"] == pytest.approx(batch_losses.mean(), rel=1e-5)
+
+
+# callbacks ----------------------------------------------------------------------------------------
+
+
+def test_batch_hooks_are_called_for_every_batch():
+    net = finetuning_net(callbacks=[Recorder()]).fit(make_batches())
+    recorder = dict(net.callbacks_)["Recorder"]
+    assert recorder.begun == recorder.ended == len(recorder.gradients) == 3 * N_BATCHES
+    assert min(recorder.gradients) > 0
+    assert [len(record["batches"]) for record in net.history] == [N_BATCHES] * 3
+
+
+def test_listening_to_batches_changes_nothing():
+    plain = finetuning_net().fit(make_batches())
+    heard = finetuning_net(callbacks=[Recorder()]).fit(make_batches())
+    assert torch.equal(weights(plain), weights(heard))
+    assert epoch_records(plain) == epoch_records(heard)
+
+
+def test_interrupt_from_a_callback_is_raised():
+    net = finetuning_net(callbacks=[Interrupter()])
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(make_batches())
+    assert len(net.history) == 1
+
+
+def test_interrupt_during_a_batch_is_raised():
+    def interrupted(model, batch, progress, generator):
+        raise KeyboardInterrupt
+
+    net = finetuning_net()
+    net.initialize()
+    net.criterion_.forward = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        net.partial_fit(make_batches())
+
+
+@pytest.mark.parametrize("monitor", ["loss", "train_loss", "reconstruction", "label_change"])
+def test_early_stopping_ends_the_phase(monitor):
+    stopping = EarlyStopping(monitor, patience=2, threshold=1e9, threshold_mode="abs", sink=str)
+    net = finetuning_net(callbacks=[stopping], max_epochs=20).fit(make_batches())
+    assert net.stop_reason == "callback"
+    assert len(net.history) == 3
+
+
+def test_hooks_after_an_early_stopping_are_still_called():
+    class Closer(Callback):
+        n_epochs = n_ends = 0
+
+        def on_epoch_end(self, net, **kwargs):
+            self.n_epochs += 1
+
+        def on_train_end(self, net, **kwargs):
+            self.n_ends += 1
+
+    stopping = EarlyStopping("loss", patience=1, threshold=1e9, threshold_mode="abs", sink=str)
+    net = finetuning_net(callbacks=[stopping, Closer()], max_epochs=20).fit(make_batches())
+    closer = dict(net.callbacks_)["Closer"]
+    assert closer.n_epochs == len(net.history) == 2
+    assert closer.n_ends == 1
+
+
+def test_without_a_reason_to_stop_there_is_none():
+    net = finetuning_net().fit(make_batches())
+    assert net.stop_reason is None
+    assert len(net.history) == 3
+
+
+def test_learning_rate_schedule():
+    schedule = LRScheduler(
+        torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5, event_name="event_lr"
+    )
+    net = finetuning_net(callbacks=[schedule], lr=0.08).fit(make_batches())
+    assert [record["event_lr"] for record in net.history] == [0.08, 0.04, 0.02]
+    assert net.optimizer_.param_groups[0]["lr"] == 0.01
+
+
+def test_learning_rate_schedule_by_batch():
+    schedule = LRScheduler(
+        torch.optim.lr_scheduler.StepLR, step_size=N_BATCHES, gamma=0.5, step_every="batch"
+    )
+    net = finetuning_net(callbacks=[schedule], lr=0.08).fit(make_batches())
+    assert net.optimizer_.param_groups[0]["lr"] == 0.01
+
+
+# stopping -----------------------------------------------------------------------------------------
+
+
+def test_stops_when_no_label_changes():
+    net = finetuning_net(lr=1e-9, tol=1e-3, n_iter_no_change=2, max_epochs=20)
+    net.fit(make_batches())
+    assert net.stop_reason == "converged"
+    assert len(net.history) == 3  # the labels of the first epoch differ from the given ones
+    assert [record["label_change"] == 0 for record in net.history] == [False, True, True]
+
+
+def test_zero_tolerance_never_stops():
+    net = finetuning_net(lr=1e-9, tol=0.0, n_iter_no_change=1, max_epochs=6).fit(make_batches())
+    assert net.stop_reason is None
+    assert len(net.history) == 6
+
+
+@pytest.mark.parametrize("phase", ["pretrain", "finetune"])
+def test_divergence_raises(phase):
+    make = pretraining_net if phase == "pretrain" else finetuning_net
+    net = make(lr=1e30, optimizer=torch.optim.SGD)
+    with pytest.raises(
+        ValueError, match=rf"Training diverged in epoch 1 of the phase '{phase}'.*lr"
+    ):
+        net.fit(make_batches())
+
+
+def test_training_goes_on_with_partial_fit():
+    whole = finetuning_net(max_epochs=4).fit(make_batches())
+    parts, batches = finetuning_net(max_epochs=4), make_batches()
+    parts.partial_fit(batches, epochs=1).partial_fit(batches, epochs=3)
+    assert torch.equal(weights(whole), weights(parts))
+    assert epoch_records(whole) == epoch_records(parts)
+
+
+def test_progress_reaches_the_objective():
+    seen = []
+
+    def relaxation(progress):
+        seen.append(progress)
+        return 1.0
+
+    objective = ConcreteKMeansObjective(relaxation=relaxation)
+    finetuning_net(objective=objective, max_epochs=4).fit(make_batches())
+    assert seen == [epoch / 4 for epoch in range(4) for _ in range(N_BATCHES)]
+
+
+# what is trained ----------------------------------------------------------------------------------
+
+
+def test_equal_seeds_train_equally(device):
+    first, again = (finetuning_net(device).fit(make_batches(device)) for _ in range(2))
+    other = finetuning_net(device).fit(make_batches(device, seed=1))
+    assert torch.equal(weights(first), weights(again))
+    assert not torch.equal(weights(first), weights(other))
+
+
+def test_one_step_equals_a_step_by_hand():
+    model = make_model(temperature=2.0)
+    by_hand = copy.deepcopy(model)
+    batches = DomainBatches(*make_data(), batch_size=64, generator=make_generator(0, CPU))
+    sgd = torch.optim.SGD
+    finetuning_net(model=model, max_epochs=1, optimizer=sgd, lr=0.01).fit(batches)
+
+    (batch,) = DomainBatches(*make_data(), batch_size=64, generator=make_generator(0, CPU))
+    criterion = JointCriterion(ConcreteKMeansObjective(), 0.3, 0.7)
+    terms, _ = criterion(by_hand, batch, progress=0.0, generator=make_generator(0, CPU))
+    parameters = list(by_hand.parameters())
+    for p, g in zip(parameters, torch.autograd.grad(terms["loss"], parameters), strict=True):
+        p.data -= 0.01 * g
+    for got, expected in zip(model.parameters(), parameters, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "adamw"])
+def test_without_the_clustering_weight_the_centers_do_not_move(optimizer):
+    model = make_model()
+    before = model.centers.positions.detach().clone()
+    net = finetuning_net(
+        model=model, weights=(0.0, 0.7), optimizer=resolve_optimizer(optimizer, CPU)
+    )
+    net.fit(make_batches())
+    assert torch.equal(model.centers.positions, before)
+
+
+def test_bfloat16_trains_close_to_float32():
+    losses = [
+        epoch_records(finetuning_net(precision=precision).fit(make_batches()))[-1]["loss"]
+        for precision in ("float32", "bfloat16")
+    ]
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+class Unreadable:
+    """A label that fails whoever looks at it."""
+
+    def fail(self, *args):
+        raise AssertionError("a target label was read")
+
+    __eq__ = __ne__ = __lt__ = __gt__ = __le__ = __ge__ = fail
+    __hash__ = __bool__ = __int__ = __float__ = __str__ = __repr__ = __index__ = fail
+
+
+def test_target_labels_are_out_of_reach():
+    rng = np.random.default_rng(0)
+    X, domain = rng.normal(size=(60, 4)), np.repeat([1, -1], 30)
+    y = np.empty(60, dtype=object)
+    y[:30] = ["a", "b"] * 15
+    fits = []
+    for target_labels in ([Unreadable()] * 30, ["c"] * 30, [None] * 30):
+        y[30:] = target_labels
+        adapter = CKMDomainAdapter(
+            3, n_components=2, pretrain_epochs=1, max_epochs=2, lambda_clustering=0.01,
+            random_state=0,
+        )  # fmt: skip
+        fits.append(adapter.fit(X, y, sample_domain=domain))
+    for fit in fits[1:]:
+        np.testing.assert_array_equal(fit.labels_, fits[0].labels_)
+        np.testing.assert_array_equal(fit.cluster_centers_, fits[0].cluster_centers_)
+    assert fits[0].source_classes_.tolist() == ["a", "b"]
+
+
+# empty clusters -----------------------------------------------------------------------------------
+
+
+def reseeding_net(target, centers, *, reseed_empty=True, source=None, temperature=100.0):
+    """A net whose embedding is its input, trained for one epoch at a tiny learning rate."""
+    model = ClusteringModel(nn.Identity(), nn.Linear(2, 2), None, Centers(centers, temperature))
+    objective = ConcreteKMeansObjective(estimator="soft", reseed_empty=reseed_empty)
+    net = FineTuningNet(
+        model,
+        JointCriterion(objective, 1.0),
+        labels=torch.zeros(len(target), dtype=torch.long),
+        generator=make_generator(0, CPU),
+        max_epochs=1,
+        lr=1e-6,
+        optimizer=partial(torch.optim.Adam, fused=True),
+        verbose=0,
+    )
+    return net.fit(DomainBatches(target, source, batch_size=8, generator=make_generator(0, CPU)))
+
+
+def blob_with_outlier():
+    target = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    target[13] = torch.tensor([-5.0, -5.0])
+    return target, torch.tensor([[-1.0, 0.0], [1.0, 0.0], [12.0, 12.0]])
+
+
+def test_empty_cluster_moves_to_the_farthest_row():
+    target, centers = blob_with_outlier()
+    net = reseeding_net(target, centers)
+    positions = net.module_.centers.positions.detach()
+    assert net.history[-1]["n_reseeded"] == 1
+    assert torch.equal(positions[2], target[13])
+    torch.testing.assert_close(positions[:2], centers[:2], rtol=0, atol=1e-4)
+
+
+def test_moved_center_starts_with_a_fresh_optimizer_state():
+    def moments(reseed_empty):
+        net = reseeding_net(*blob_with_outlier(), reseed_empty=reseed_empty)
+        state = net.optimizer_.state[net.module_.centers.positions]
+        return torch.stack([state["exp_avg"], state["exp_avg_sq"]]), state["step"].item()
+
+    kept, n_steps = moments(False)
+    reset, n_steps_reset = moments(True)
+    assert (kept != 0).all()  # the soft assignment pulls the far centre as well
+    assert (reset[:, 2] == 0).all()
+    assert torch.equal(reset[:, :2], kept[:, :2])
+    assert n_steps == n_steps_reset == 3
+
+
+def test_occupied_clusters_are_left_alone():
+    target, centers = blob_with_outlier()
+    net = reseeding_net(target, centers[:2])
+    assert net.history[-1]["n_reseeded"] == 0
+
+
+def test_reseeding_is_off_by_default():
+    target, centers = blob_with_outlier()
+    net = reseeding_net(target, centers, reseed_empty=False)
+    assert "n_reseeded" not in net.history[-1]
+    torch.testing.assert_close(net.module_.centers.positions[2], centers[2], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("n_source", [None, 100])
+def test_several_empty_clusters_move_to_different_rows(n_source):
+    # With a larger source the rows of the target are drawn several times an epoch.
+    target, centers = blob_with_outlier()
+    centers = torch.cat([centers, -centers[2:] + torch.tensor([[40.0, 0.0]])])
+    source = None if n_source is None else torch.zeros(n_source, 2)
+    net = reseeding_net(target, centers, source=source)
+    positions = net.module_.centers.positions.detach()
+    assert net.history[-1]["n_reseeded"] == 2
+    assert all((target == positions[j]).all(1).any() for j in (2, 3))
+    assert not torch.equal(positions[2], positions[3])
