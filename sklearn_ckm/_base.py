@@ -36,6 +36,8 @@ from .utils._input import ACCEPTED_DTYPES, InputScaler, as_rows, check_image_sha
 from .utils._random import check_seed, phase_seed, torch_seed
 
 _SCORED_ROWS = 2000
+_BATCHES_PER_EPOCH = 32  # wanted by batch_size="auto", within these limits of its size
+_BATCH_LIMITS = 32, 256
 _SHORT_TUNING = 5  # one part in five of the epochs decides between several starts
 
 
@@ -66,7 +68,7 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         "max_epochs": [Interval(Integral, 0, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "optimizer": [str, callable],
         "device": [str, torch.device],
@@ -208,7 +210,7 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         settings = TrainingSettings(
             device=device,
             lr=self.lr,
-            batch_size=self.batch_size,
+            batch_size=self._resolve_batch_size(X_target, X_source),
             optimizer=resolve_optimizer(self.optimizer, device),
             precision=self.precision,
             callbacks=self.callbacks,
@@ -228,6 +230,12 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         self._objective = objective
         self._set_learned(net, data, history)
         return self
+
+    def _resolve_batch_size(self, X_target, X_source):
+        if self.batch_size != "auto":
+            return int(self.batch_size)
+        n_larger = max(len(X_target), 0 if X_source is None else len(X_source))
+        return int(np.clip(n_larger // _BATCHES_PER_EPOCH, *_BATCH_LIMITS))
 
     def _prepare_data(self, X_target, X_source, y_source, device, scaler=None):
         """Learn the input scale from both domains and put the rows on the device."""

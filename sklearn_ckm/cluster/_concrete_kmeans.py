@@ -55,8 +55,9 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         `n_iter_no_change` epochs in a row. 0 never stops early.
     n_iter_no_change : int, default=10
         See `tol`.
-    batch_size : int, default=256
-        Rows in a batch.
+    batch_size : int or "auto", default="auto"
+        Rows in a batch. ``"auto"`` is one thirty-second of the rows, at least 32 and at most 256:
+        a few hundred rows in batches of 256 would be trained for too few steps.
     lr : float, default=1e-3
         Learning rate of both phases.
     optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
@@ -150,7 +151,7 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         max_epochs=100,
         tol=1e-3,
         n_iter_no_change=10,
-        batch_size=256,
+        batch_size="auto",
         lr=1e-3,
         optimizer="adam",
         device="auto",

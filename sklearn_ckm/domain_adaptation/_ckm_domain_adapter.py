@@ -3,6 +3,7 @@
 from numbers import Real
 
 import numpy as np
+import torch
 from sklearn.base import ClusterMixin, _fit_context
 from sklearn.utils import metadata_routing
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -57,8 +58,9 @@ class CKMDomainAdapter(ClusterMixin, BaseDeepClusterer):
         of `n_iter_no_change` epochs in a row. 0 never stops early.
     n_iter_no_change : int, default=10
         See `tol`.
-    batch_size : int, default=256
-        Rows of each domain in a batch; a domain with fewer rows gives all it has.
+    batch_size : int or "auto", default="auto"
+        Rows of each domain in a batch; a domain with fewer rows gives all it has. ``"auto"`` is
+        one thirty-second of the larger domain, at least 32 and at most 256.
     lr : float, default=1e-3
         Learning rate of both phases.
     optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
@@ -159,7 +161,7 @@ class CKMDomainAdapter(ClusterMixin, BaseDeepClusterer):
         max_epochs=100,
         tol=1e-3,
         n_iter_no_change=10,
-        batch_size=256,
+        batch_size="auto",
         lr=1e-3,
         optimizer="adam",
         device="auto",
@@ -284,7 +286,9 @@ class CKMDomainAdapter(ClusterMixin, BaseDeepClusterer):
                 "Expected a fit with labelled source rows for predict_source, got none. Pass y_src."
             )
         z = self._embed(self._check_X(X))
-        return self.source_classes_[classifier(z).argmax(1).cpu().numpy()]
+        with torch.no_grad():
+            codes = classifier(z).argmax(1)
+        return self.source_classes_[codes.cpu().numpy()]
 
     def score(self, X, y=None, *, sample_domain=None, sample_weight=None):
         """Label-free score: agreement of the clusters with neighbourhoods of the inputs.
