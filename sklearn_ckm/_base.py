@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
@@ -173,7 +174,9 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
                 f"Expected samples of shape {self._input_shape}, got images of shape {shape} in "
                 f"{name}. sklearn_ckm.preprocessing.ImageFormatter brings images to one form."
             )
-        X = validate_data(self, X, reset=reset, dtype=ACCEPTED_DTYPES, order="C")
+        checked = check_array(X, dtype=ACCEPTED_DTYPES, order="C", estimator=self, input_name=name)
+        validate_data(self, X, reset=reset, skip_check_array=True)  # number and names of features
+        X = checked
         if shape is not None:
             check_image_shape(shape, X.shape[1], name)
         if reset:
@@ -189,6 +192,8 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
 
     # fit ----------------------------------------------------------------------------------------
 
+    @torch.inference_mode(False)
+    @torch.enable_grad()
     def _fit(self, X_target, X_source=None, y_source=None, n_classes=0):
         """Run the phases on checked rows and set what is learned.
 
@@ -218,6 +223,11 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         )
         is_started = self.warm_start and hasattr(self, "_net")
         scaler = self._scaler if is_started else None
+        if is_started and scaler.input_shape != self._input_shape:
+            raise ValueError(
+                f"Expected samples of shape {scaler.input_shape} as in the fit that warm_start "
+                f"continues, got {self._input_shape}. Set warm_start=False."
+            )
         scaler, data = self._prepare_data(X_target, X_source, y_source, device, scaler)
 
         if is_started:
@@ -272,7 +282,7 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         if n_classes:
             with torch_seed(phase_seed(seed, "classifier"), cpu):
                 model.classifier = torch.nn.Linear(int(self.n_components), n_classes)
-            model.classifier.to(settings.device)
+            model.classifier.to(settings.device, torch.float32)
         return model, history
 
     def _continue_from(self, previous, n_classes, device):
@@ -383,12 +393,15 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
                 "clusters, a smaller lambda_clustering or "
                 "ConcreteKMeansObjective(reseed_empty=True).",
                 ConvergenceWarning,
-                stacklevel=5,  # the caller of fit, past its context manager
+                stacklevel=7,  # the caller of fit, past the context managers
             )
 
     @property
     def _n_features_out(self):
         return self.cluster_centers_.shape[1]
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "_net")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

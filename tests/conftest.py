@@ -2,6 +2,15 @@ import pytest
 import torch
 
 
+@pytest.fixture(scope="session", autouse=True)
+def single_thread():
+    """The tensors here are small: threads only wait for each other, long on a busy machine."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request):
     if request.param == "cuda" and not torch.cuda.is_available():

@@ -192,7 +192,7 @@ def test_source_answers_without_labels_raise(y):
 def test_other_number_of_features_raises(make):
     model = make().fit(X_TGT)
     for method in (model.predict, model.predict_proba, model.transform, model.score):
-        with pytest.raises(ValueError, match="X has 4 features, but .* is expecting 5 features"):
+        with pytest.raises(ValueError, match=r"X has 4 features, but .* is expecting 5 features"):
             method(X[:, :4])
 
 
@@ -203,7 +203,11 @@ def test_score_of_two_rows_raises(make):
 
 @pytest.mark.parametrize(
     ("weight", "match"),
-    [(-np.ones(100), "non-negative"), (np.ones(7), "sample_weight"), (np.zeros(100), "at least one")],
+    [
+        (-np.ones(100), "non-negative"),
+        (np.ones(7), "sample_weight"),
+        (np.zeros(100), "at least one"),
+    ],
 )
 def test_wrong_weights_raise(make, weight, match):
     with pytest.raises(ValueError, match=match):
@@ -263,7 +267,7 @@ def test_empty_domain_raises(n_source, n_target):
 
 
 def test_domains_of_different_width_raise():
-    with pytest.raises(ValueError, match="4 features.*5 features"):
+    with pytest.raises(ValueError, match=r"4 features.*5 features"):
         adapter().fit(X_SRC[:, :4], Y_SRC, X_tgt=X_TGT)
 
 

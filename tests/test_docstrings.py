@@ -44,7 +44,8 @@ def documented_names(docstring, section):
     if not starts or not set(lines[starts[0] + 1]) <= {"-"}:
         return []
     names = []
-    for line, following in zip(lines[starts[0] + 2 :], lines[starts[0] + 3 :] + [""], strict=True):
+    body = lines[starts[0] + 2 :]
+    for line, following in zip(body, [*body[1:], ""], strict=True):
         if following and set(following) == {"-"}:
             break  # the next section
         if match := re.match(r"(\*{0,2}\w[\w, *]*?)(?: : |$)", line):

@@ -375,7 +375,7 @@ def test_cached_pretraining_changes_no_bit(make, tmp_path, as_memory, verbose, c
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_cached_pretraining_serves_other_numbers_of_clusters(make, tmp_path):
-    fit(make(memory=str(tmp_path)))
+    fit(make(memory=str(tmp_path), callbacks=[PretrainingCounter()]))
     settings = {"n_clusters": 3, "callbacks": [PretrainingCounter()]}
     cached, n_epochs = count_pretraining(lambda: fit(make(memory=str(tmp_path), **settings)))
     assert n_epochs == 0
@@ -403,6 +403,18 @@ def test_cache_is_not_used_where_the_pretraining_would_differ(make, tmp_path, ch
     cached, n_epochs = count_pretraining(lambda: fit(make(memory=str(tmp_path), **settings)))
     assert n_epochs == {**SMALL, **changed}["pretrain_epochs"]
     assert_same_answers(cached, fit(make(**changed)))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_cache_is_not_used_for_another_source(tmp_path):
+    images = (16 * X).clip(0, 255).astype(np.uint8)  # bytes, so that the target stays as it is
+    other = np.where(IS_TARGET[:, None], images, 255 - images)
+    settings = {"image_shape": (1, 1, 5), "callbacks": [PretrainingCounter()]}
+    fit(CKMDomainAdapter(**SMALL, **settings, memory=str(tmp_path)), images)
+    model = CKMDomainAdapter(**SMALL, **settings, memory=str(tmp_path))
+    cached, n_epochs = count_pretraining(lambda: fit(model, other))
+    assert n_epochs == 4
+    assert cached.history_ == fit(CKMDomainAdapter(**SMALL, **settings), other).history_
 
 
 def test_cache_is_not_used_for_other_data(make, tmp_path):

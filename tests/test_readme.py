@@ -10,7 +10,9 @@ README = Path(__file__).parents[1] / "README.rst"
 
 def python_snippets():
     """Return the Python code blocks of the README, in order."""
-    blocks = re.findall(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)", README.read_text("utf-8"))
+    blocks = re.findall(
+        r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)", README.read_text("utf-8")
+    )
     return [re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in blocks]
 
 

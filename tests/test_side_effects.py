@@ -101,7 +101,7 @@ def _torch_is_loaded():
 def global_state():
     return {
         "python random state": random.getstate(),
-        "numpy random state": pickle.dumps(np.random.get_state()),
+        "numpy random state": pickle.dumps(np.random.get_state()),  # noqa: NPY002
         "torch random state": torch.get_rng_state().tolist(),
         "torch default dtype": torch.get_default_dtype(),
         "torch threads": torch.get_num_threads(),
@@ -147,7 +147,7 @@ def test_answers_leave_the_global_state(make):
 )
 @pytest.mark.parametrize("seed", [0, None])
 def test_global_seeds_decide_nothing(make, set_globally, seed):
-    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
         models = []
         for _ in range(2):
@@ -155,7 +155,7 @@ def test_global_seeds_decide_nothing(make, set_globally, seed):
             models.append(fit(make(random_state=seed)))
     finally:
         torch.set_rng_state(states[0])
-        np.random.set_state(states[1])
+        np.random.set_state(states[1])  # noqa: NPY002
         random.setstate(states[2])
     if seed is None:
         assert not np.array_equal(models[0].cluster_centers_, models[1].cluster_centers_)

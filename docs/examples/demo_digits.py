@@ -13,9 +13,10 @@ USPS and the target a random part of MNIST, from files in that folder (:func:`lo
 :func:`load_mnist` of :mod:`sklearn_ckm.datasets` say which); the epochs are fewer there, so that it
 ends in about ten minutes on two cores.
 
-One seed serves everything, each method runs once, and all have the same settings. A single run of
-data this small says what the output looks like, not which method is better: try other values of
-``--seed`` before believing a difference.
+One seed serves everything, each method runs once, and all have the same settings. A single run
+shows what comes out, not which method is better: try other values of ``--seed`` before believing a
+difference. On another machine, or with another number of threads, the sums round differently and
+the scores differ too.
 """
 
 # License: BSD-3-Clause
@@ -28,7 +29,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
@@ -44,7 +47,7 @@ TARGET_DIGITS = (5, 6, 7, 8, 9)
 N_CLUSTERS = len(TARGET_DIGITS)
 N_MNIST_ROWS = 4000
 # (pretrain_epochs, max_epochs); those of the embedded data are the defaults of the estimators
-EPOCHS = {"embedded": (50, 100), "files": (20, 40), "quick": (3, 3)}
+EPOCHS = {"embedded": (50, 100), "files": (20, 40), "quick": (8, 3)}
 KMEANS_STARTS = 20  # as many as the estimators take for their first centres
 
 # Okabe and Ito's colours, which stay apart under the common kinds of colour blindness.
@@ -184,8 +187,8 @@ def print_settings(task, seed, pretrain_epochs, max_epochs):
     print(f"Source: {task.source_name}, {len(task.X_src)} rows, digits 0-4, labelled, {size}")
     print(f"Target: {task.target_name}, {len(task.X_tgt)} rows, digits 5-9, labels not used")
     print(
-        f"Settings: seed {seed}, {N_CLUSTERS} clusters, pretrain_epochs={pretrain_epochs}, "
-        f"max_epochs={max_epochs}, else defaults; one run each, none chosen by its result",
+        f"Settings: seed {seed}, {torch.get_num_threads()} threads, {N_CLUSTERS} clusters, "
+        f"pretrain_epochs={pretrain_epochs}, max_epochs={max_epochs}, else defaults; one run each",
         flush=True,
     )
 
@@ -214,16 +217,18 @@ def draw_training_curves(model):
     draw_lines(monitor_axes, model.history_, monitors)
     terms_axes.set(yscale="log", ylabel="mean over samples")
     terms_axes.set_title("CKMDomainAdapter: loss terms, each before its weight")
-    monitor_axes.set(ylim=(0, None), xlabel="epoch (both phases)", ylabel="share or ratio")
+    monitor_axes.set(xlabel="epoch (both phases)", ylabel="share or ratio")
     monitor_axes.set_title("Monitors of the clusters")
     for axes in (terms_axes, monitor_axes):
+        axes.margins(y=0.12)  # room for the names of the phases
         mark_phases(axes, model.history_)
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    monitor_axes.set_ylim(bottom=0)
     return figure
 
 
 def draw_lines(axes, history, labels):
-    """Draw a line for each key of the history, where the epochs have it."""
+    """Draw a line for each key of the history, over the epochs that have it."""
     styles = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
     for color, style, (key, label) in zip(COLORS, styles, labels.items(), strict=False):
         points = [(epoch, row[key]) for epoch, row in enumerate(history, start=1) if key in row]
@@ -244,27 +249,31 @@ def mark_phases(axes, history):
 
 
 def draw_embedding(model, task, rng):
-    """Both domains' embeddings in two dimensions, the target by cluster and by digit."""
-    z_src, z_tgt = model.transform(task.X_src), model.transform(task.X_tgt)
-    pca = PCA(2, svd_solver="full").fit(np.concatenate([z_src, z_tgt]))
-    source, target = draw_rows(len(z_src), rng), draw_rows(len(z_tgt), rng)
+    """Both domains' embeddings in two dimensions; then the target alone, by cluster and digit."""
+    rows_src, rows_tgt = draw_rows(len(task.X_src), rng), draw_rows(len(task.X_tgt), rng)
+    z_src, z_tgt = model.transform(task.X_src[rows_src]), model.transform(task.X_tgt[rows_tgt])
     digits = matched_digits(task.y_tgt, model.labels_)
-    by_cluster = {f"cluster {k} (as {digit})": model.labels_ == k for k, digit in digits.items()}
-    by_digit = {f"digit {digit}": task.y_tgt == digit for digit in digits.values()}
-    figure = Figure(figsize=(13, 7), layout="constrained")
-    panels = figure.subplots(1, 2, sharex=True, sharey=True)
-    for axes, groups in zip(panels, (by_cluster, by_digit), strict=True):
-        draw_source(axes, pca.transform(z_src[source]), task.y_src[source])
-        draw_target(axes, pca.transform(z_tgt), groups, target)
-        draw_centers(axes, pca.transform(model.cluster_centers_))
-        axes.set_xlabel(component_label(pca, 0))
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4, frameon=False)
-    panels[0].set(title="Target coloured by cluster", ylabel=component_label(pca, 1))
-    panels[1].set_title("Target coloured by true digit")
+    labels, y_tgt = model.labels_[rows_tgt], task.y_tgt[rows_tgt]
+    by_cluster = {f"cluster {k}, matched to {digit}": labels == k for k, digit in digits.items()}
+    by_digit = {f"digit {digit}": y_tgt == digit for digit in TARGET_DIGITS}
+    figure = Figure(figsize=(18, 7), layout="constrained")
+    both, clusters, truth = figure.subplots(1, 3)
+    pca = PCA(2, svd_solver="full").fit(np.concatenate([z_src, z_tgt]))
+    draw_source(both, pca.transform(z_src), task.y_src[rows_src])
+    draw_target(both, pca, z_tgt, by_cluster)
+    draw_centers(both, pca.transform(model.cluster_centers_), size=40)
+    pca = PCA(2, svd_solver="full").fit(z_tgt)
+    for axes, groups in ((clusters, by_cluster), (truth, by_digit)):
+        draw_target(axes, pca, z_tgt, groups)
+        draw_centers(axes, pca.transform(model.cluster_centers_), size=190, is_numbered=True)
+    add_legends(both, {clusters: by_cluster, truth: by_digit})
+    both.set_title("Both domains, target coloured by cluster")
+    clusters.set_title("Target alone, coloured by cluster")
+    truth.set_title("Target alone, coloured by true digit")
     figure.suptitle(
-        "CKMDomainAdapter: embedding of both domains, first two principal components\n"
-        f"(random {len(source)} of {len(z_src)} source and {len(target)} of {len(z_tgt)} target "
-        "rows; a cluster has the colour of the digit matched to it)"
+        "CKMDomainAdapter: principal components of the embedding, "
+        f"{len(z_src)} source and {len(z_tgt)} target rows\n"
+        "(numbered: centres of the clusters; a cluster has the colour of the digit matched to it)"
     )
     return figure
 
@@ -288,21 +297,35 @@ def draw_source(axes, points, y):
         )
 
 
-def draw_target(axes, points, groups, rows):
-    """Dots of one colour a group; the drawing order is mixed, so that no group hides another."""
-    colors = np.empty(len(points), dtype=object)
-    for color, (name, is_member) in zip(COLORS, groups.items(), strict=False):
+def draw_target(axes, pca, z, groups):
+    """Dots of one colour a group, in random order, so that no group hides another."""
+    colors = np.empty(len(z), dtype=object)
+    for color, is_member in zip(COLORS, groups.values(), strict=False):
         colors[is_member] = color
-        axes.scatter([], [], s=28, color=color, label=name)
-    axes.scatter(*points[rows].T, s=12, c=list(colors[rows]), alpha=0.85, linewidths=0)
+    axes.scatter(*pca.transform(z).T, s=12, c=list(colors), alpha=0.85, linewidths=0)
+    axes.set(xlabel=component_label(pca, 0), ylabel=component_label(pca, 1))
 
 
-def draw_centers(axes, points):
-    """Numbered centres."""
-    style = {"s": 190, "facecolors": "white", "edgecolors": "black", "linewidths": 1.6}
-    axes.scatter(*points.T, zorder=3, label="centre, by cluster", **style)
-    for k, point in enumerate(points):
+def draw_centers(axes, points, size, is_numbered=False):
+    """White discs, with the number of the cluster where there is room."""
+    style = {"facecolors": "white", "edgecolors": "black", "linewidths": 1.6}
+    axes.scatter(*points.T, s=size, zorder=3, label="centre", **style)
+    for k, point in enumerate(points if is_numbered else ()):
         axes.text(*point, str(k), ha="center", va="center_baseline", weight="bold", zorder=4)
+
+
+def add_legends(both, groups_of):
+    """Name the source classes and the centres under one panel, the groups under the others."""
+    for axes, groups in groups_of.items():
+        dots = [Line2D([], [], color=color, marker="o", linestyle="") for color in COLORS]
+        place_legend(axes, dots[: len(groups)], list(groups))
+    place_legend(both, *both.get_legend_handles_labels())
+
+
+def place_legend(axes, handles, names):
+    """Put the legend below the axes."""
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.1), "ncols": 3, "frameon": False}
+    axes.legend(handles, names, **place)
 
 
 def matched_digits(y, labels):
@@ -322,7 +345,7 @@ def component_label(pca, component):
 
 def draw_clusters(labels, task, rng):
     """Random rows of the source, then of each cluster; other digits than the usual one framed."""
-    figure = Figure(figsize=(11, 0.8 * (N_CLUSTERS + 1) + 1), layout="constrained")
+    figure = Figure(figsize=(11, 0.75 * (N_CLUSTERS + 1) + 0.9), layout="constrained")
     grid = figure.subplots(N_CLUSTERS + 1, N_EXAMPLES)
     draw_examples(grid[0], task.X_src, rng)
     label_row(grid[0, 0], f"source, labelled 0-4\n{len(task.X_src)} rows")

@@ -215,7 +215,11 @@ class FineTuningNet(PhaseNet):
         n_iter_no_change=10,
         **kwargs,
     ):
-        super().__init__(module, criterion, phase="finetune", **kwargs)
+        # decay would pull the centres to the origin, where no term of the loss wants them
+        groups = [("centers.*", {"weight_decay": 0.0})]
+        super().__init__(
+            module, criterion, phase="finetune", optimizer__param_groups=groups, **kwargs
+        )
         self.labels = labels
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
@@ -239,7 +243,7 @@ class FineTuningNet(PhaseNet):
         z = z.detach()
         self.monitors.update(batch, z, step)
         if self.criterion_.objective.reseed_empty:
-            self._remember_farthest(z, step)
+            self._remember_farthest(batch.target_index, z, step)
         if is_last:
             weight = self.criterion_.lambda_clustering
             self.monitors.measure_gradient(z, step, self.module_.centers.positions, weight)
@@ -256,27 +260,26 @@ class FineTuningNet(PhaseNet):
             self.stop_reason = "converged"
 
     @torch.no_grad()
-    def _remember_farthest(self, z, step):
-        """Keep, of all rows of the epoch, the embeddings farthest from their own centre."""
-        k = min(len(self.module_.centers.positions), len(z))
-        distances, rows = step.distances.detach().amin(1).topk(k)
-        z = z[rows].float()
+    def _remember_farthest(self, index, z, step):
+        """Keep, of all rows of the epoch, those farthest from their own centre when last drawn."""
+        distances = step.distances.detach().amin(1)
         if self._farthest is not None:
-            distances = torch.cat([self._farthest[0], distances])
-            z = torch.cat([self._farthest[1], z])
-            distances, rows = distances.topk(k)
-            z = z[rows]
-        self._farthest = distances, z
+            is_new = torch.isin(self._farthest[0], index, invert=True)
+            before = [kept[is_new] for kept in self._farthest]
+            index, distances, z = map(torch.cat, zip((index, distances, z), before, strict=True))
+        k = min(len(self.module_.centers.positions), len(z))
+        rows = distances.topk(k).indices
+        self._farthest = index[rows], distances[rows], z[rows]
 
     @torch.no_grad()
     def _reseed_empty(self):
         """Move the centres without rows onto far embeddings; return how many were moved."""
         positions = self.module_.centers.positions
         counts = torch.bincount(self.monitors.labels, minlength=len(positions))
-        empty = (counts == 0).nonzero().flatten()[: len(self._farthest[1])]
+        empty = (counts == 0).nonzero().flatten()[: len(self._farthest[2])]
         if not len(empty):
             return 0
-        positions[empty] = self._farthest[1][: len(empty)]
+        positions[empty] = self._farthest[2][: len(empty)].float()
         for moment in self.optimizer_.state.get(positions, {}).values():
             if torch.is_tensor(moment) and moment.shape == positions.shape:
                 moment[empty] = 0

@@ -194,7 +194,8 @@ def start_finetuning(model, data, settings, *, is_balanced, seed, **net_kwargs):
 def strip_net(net):
     """Keep of a trained net what prediction needs: the model, in eval mode."""
     net.trim_for_prediction()
-    for name in ("optimizer", "generator", "labels", "monitors", "_farthest"):
+    # skorch maps `module_` to another device on loading, but not the `module` it was made from
+    for name in ("module", "optimizer", "generator", "labels", "monitors", "_farthest"):
         setattr(net, name, None)
     return net
 

@@ -38,7 +38,7 @@ def cached_pretraining(memory, model, data, settings, *, encoder, max_epochs, se
     Raises
     ------
     ValueError
-        If the data, the encoder or the optimiser cannot be hashed.
+        If the encoder, the optimiser or the callbacks cannot be hashed.
 
     Notes
     -----
@@ -66,17 +66,19 @@ def _key(model, data, settings, encoder, max_epochs, seed):
         "weights": {name: value.numpy() for name, value in model.state_dict().items()},
         "target": data.target.cpu().numpy(),
         "source": None if data.source is None else data.source.cpu().numpy(),
-        "encoder": (encoder, _source_code(encoder)),
+        "encoder": encoder,
         "optimizer": settings.optimizer,
+        "callbacks": settings.callbacks,
         "settings": (settings.lr, settings.batch_size, settings.precision, settings.device.type),
     }
     try:
-        return joblib.hash(parts)
+        return joblib.hash({**parts, "source code": _source_code(encoder)})
     except Exception as error:
         raise ValueError(
-            "Expected an encoder, an optimizer and data that can be hashed when 'memory' is set, "
-            f"got encoder={encoder!r} and optimizer={settings.optimizer!r}. Define them at the top "
-            "level of a module, or set memory=None."
+            "Expected an encoder, an optimizer and callbacks that can be hashed when 'memory' is "
+            f"set, got encoder={encoder!r}, optimizer={settings.optimizer!r} and "
+            f"callbacks={settings.callbacks!r}. Define them at the top level of a module, or set "
+            "memory=None."
         ) from error
 
 

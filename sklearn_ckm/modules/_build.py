@@ -43,10 +43,17 @@ def build_autoencoder(encoder, input_shape, n_components):
             f"Expected 'encoder' to return a torch.nn.Module when called with the input shape and "
             f"n_components, got {type(built).__name__}."
         )
+    built.float()  # whatever torch's default dtype is
     if hasattr(built, "build_decoder"):
         decoder = built.build_decoder()
+        if not isinstance(decoder, nn.Module):
+            raise TypeError(
+                "Expected the encoder's build_decoder() to return a torch.nn.Module, got "
+                f"{type(decoder).__name__}."
+            )
     else:
         decoder = DenseDecoder(input_shape, n_components, _dense_hidden(input_shape)[::-1])
+    decoder.float()
     _check_shapes(built, decoder, input_shape, n_components)
     return built, decoder
 
@@ -82,7 +89,7 @@ def _dense_hidden(input_shape):
 def _check_shapes(encoder, decoder, input_shape, n_components):
     """Run two blank samples through both and compare the shapes."""
     modes = encoder.training, decoder.training
-    z = encoder.eval()(torch.zeros(2, *input_shape))
+    z = encoder.eval()(torch.zeros(2, *input_shape, dtype=torch.float32))
     if not isinstance(z, torch.Tensor) or z.shape != (2, n_components):
         got = tuple(z.shape) if isinstance(z, torch.Tensor) else type(z).__name__
         raise ValueError(

@@ -24,7 +24,9 @@ def margin_temperature(distances):
         return distances.new_ones(())
     nearest = distances.topk(2, dim=1, largest=False).values
     gap = (nearest[:, 1] - nearest[:, 0]).median()
-    return (gap / MARGIN).clamp_min(torch.finfo(distances.dtype).tiny)
+    # where most rows coincide the median gap is 0; the logits must stay finite for the others
+    precision = torch.finfo(distances.dtype)
+    return (gap / MARGIN).clamp_min(precision.eps * distances.max() + precision.tiny)
 
 
 class Centers(nn.Module):

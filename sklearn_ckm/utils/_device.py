@@ -41,4 +41,11 @@ def resolve_device(device):
                 "device(s). Use device='auto' to fall back on the CPU."
             )
         return torch.device("cuda", index)
+    try:
+        torch.empty(0, device=resolved).cpu()
+    except (RuntimeError, NotImplementedError, AssertionError) as error:
+        raise ValueError(
+            f"Expected an available device, got {device!r}, where torch cannot keep a tensor. Use "
+            "device='auto' or 'cpu'."
+        ) from error
     return resolved

@@ -1,7 +1,6 @@
 """Which rows are source and which are target."""
 
 import numpy as np
-from sklearn.utils import column_or_1d
 
 
 def check_sample_domain(sample_domain, n_samples):
@@ -23,7 +22,13 @@ def check_sample_domain(sample_domain, n_samples):
     ValueError
         If the length, the dtype or a value is wrong.
     """
-    tags = column_or_1d(np.asarray(sample_domain))
+    tags = np.asarray(sample_domain)
+    if tags.ndim == 2 and tags.shape[1] == 1:
+        tags = tags[:, 0]
+    if tags.ndim != 1:
+        raise ValueError(
+            f"Expected sample_domain of shape (n_samples,), got the shape {tags.shape}."
+        )
     if len(tags) != n_samples:
         raise ValueError(
             f"Expected one domain tag per row, got {len(tags)} tags in sample_domain for "

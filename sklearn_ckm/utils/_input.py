@@ -1,6 +1,7 @@
 """Inputs: their shape, and the scale that ``fit`` learns and ``predict`` applies."""
 
 from math import prod
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ import torch
 ACCEPTED_DTYPES = (np.float64, np.float32, np.uint8)  # other dtypes become the first
 _SAME_UNIT = 10.0  # largest over median standard deviation up to which features share a scale
 _SAME_RANGE = 20.0  # ratio of two ranges above which two sets of images are scaled differently
+_DARK = 100.0  # the same, where few new images may simply be dark
 _FARTHEST = 1e6  # scales; what lies farther is put here, so that float32 holds its square
 _SMALLEST_FLOAT32 = 1e-30  # scales below it, or above its inverse, are applied in float64
 _BLOCK_BYTES = 2**21
@@ -38,7 +40,10 @@ def as_rows(X, image_shape, name="X"):
         If the number of dimensions is neither 2 nor 4, or `image_shape` contradicts the data.
     """
     if isinstance(X, torch.Tensor):
-        X = X.detach().cpu().numpy()
+        X = X.detach().cpu()
+        X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
+    if isinstance(X, (list, tuple)):
+        X = np.asarray(X)
     shape = np.shape(X) if hasattr(X, "shape") else ()
     if len(shape) == 4:
         if image_shape is not None and tuple(image_shape) != tuple(shape[1:]):
@@ -54,16 +59,22 @@ def as_rows(X, image_shape, name="X"):
             "(n_samples, n_features) or images (n_samples, channels, height, width). Reshape your "
             f"data: grey images take {name}[:, None]."
         )
-    return X, None if image_shape is None else tuple(int(n) for n in image_shape)
+    return X, None if image_shape is None else _as_image_shape(image_shape)
+
+
+def _as_image_shape(image_shape):
+    """Return three positive Python ints, or raise ``ValueError``."""
+    shape = tuple(image_shape)
+    if len(shape) != 3 or not all(isinstance(n, Integral) and n > 0 for n in shape):
+        raise ValueError(
+            f"Expected image_shape=(channels, height, width) of positive ints, got {image_shape!r}."
+        )
+    return tuple(int(n) for n in shape)
 
 
 def check_image_shape(image_shape, n_features, name="X"):
     """Raise ``ValueError`` unless `image_shape` is three positive ints that fit the data."""
-    shape = tuple(image_shape)
-    if len(shape) != 3 or not all(isinstance(n, (int, np.integer)) and n > 0 for n in shape):
-        raise ValueError(
-            f"Expected image_shape=(channels, height, width) of positive ints, got {image_shape!r}."
-        )
+    shape = _as_image_shape(image_shape)
     if prod(shape) != n_features:
         raise ValueError(
             f"Expected {prod(shape)} features for image_shape={shape!r}, got {name} with "
@@ -161,7 +172,8 @@ class InputScaler:
                 "so that they are scaled as in fit."
             )
         if not self.is_uint8_:
-            _check_same_range([self.range_, _value_range(X)], ["the data of fit", name])
+            ranges, names = [self.range_, _value_range(X)], ["the data of fit", name]
+            _check_same_range(ranges, names, smallest=_DARK)
 
     def to_tensor(self, X):
         """Return rows as a tensor (n_samples, \\*input_shape): uint8, or scaled float32."""
@@ -171,11 +183,13 @@ class InputScaler:
             return torch.from_numpy(X).reshape(len(X), *self.input_shape)
         scaled = torch.empty(X.shape, dtype=torch.float32)
         # one rounding of a float32 offset shifts all rows alike, so float32 stays float32
-        work = X.dtype if _fits_float32(self.scale_) else np.dtype(np.float64)
+        is_single = X.dtype == np.float32 and _fits_float32(self.scale_)
+        work = np.float32 if is_single else np.float64
         offset = np.asarray(self.offset_, work)
         scale = torch.from_numpy(np.asarray(self.scale_, work))
         for block, out in zip(_blocks(X), _blocks(scaled), strict=True):
-            difference = torch.from_numpy(np.subtract(block, offset, dtype=work))
+            with np.errstate(over="ignore"):  # what overflows is clamped
+                difference = torch.from_numpy(np.subtract(block, offset, dtype=work))
             out.copy_(difference.div_(scale).clamp_(-_FARTHEST, _FARTHEST))
         return scaled.reshape(len(X), *self.input_shape)
 
@@ -190,19 +204,14 @@ def _table_scale(parts):
     largest = max(float(np.abs(block).max()) for block in blocks)
     unit = largest or 1.0
     n_rows = sum(len(part) for part in parts)
-    total = sum(
-        (block / unit).sum(0, dtype=np.float64) for part in parts for block in _blocks(part)
-    )
-    mean = total / n_rows
-    squares = sum(
-        np.square(block / unit - mean).sum(0) for part in parts for block in _blocks(part)
-    )
+    mean = sum((block.astype(np.float64) / unit).sum(0) for block in blocks) / n_rows
+    squares = sum(np.square(block.astype(np.float64) / unit - mean).sum(0) for block in blocks)
     std = np.sqrt(squares / n_rows)
     std[std <= 1e-13 * np.abs(mean)] = 0.0  # constant up to rounding
-    varying = std[std > 0]
+    varying = np.sort(std[std > 0])
     if not len(varying):
         scale = np.ones_like(std)
-    elif varying.max() <= _SAME_UNIT * np.median(varying):
+    elif varying[-1] <= _SAME_UNIT * varying[(len(varying) - 1) // 2]:
         scale = np.sqrt(np.mean(varying**2))
     else:
         scale = np.where(std > 0, std, 1.0)
@@ -215,12 +224,12 @@ def _value_range(X):
     return low, high
 
 
-def _check_same_range(ranges, names):
+def _check_same_range(ranges, names, smallest=_SAME_RANGE):
     """Two ranges that differ by more than twenty times would be scaled differently."""
     for i, (low, high) in enumerate(ranges):
         for j, (other_low, other_high) in enumerate(ranges):
             reach, other = max(abs(low), abs(high)), max(abs(other_low), abs(other_high))
-            if reach > 0 and reach * _SAME_RANGE < other:
+            if reach > 0 and reach * (smallest if i > j else _SAME_RANGE) < other:
                 raise ValueError(
                     f"Expected images on one scale, got {names[i]} with values from {low:g} to "
                     f"{high:g} and {names[j]} with values from {other_low:g} to {other_high:g}. "

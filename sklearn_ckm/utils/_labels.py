@@ -1,5 +1,7 @@
 """Class labels of any dtype, some of them missing."""
 
+from numbers import Real
+
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 
@@ -11,6 +13,11 @@ def _is_missing(label):
     if label is None or type(label).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(label, (float, np.floating)) and np.isnan(label)
+
+
+def _is_homogeneous(labels):
+    """Whether labels are of one type, or all of them numbers."""
+    return len(set(map(type, labels))) == 1 or all(isinstance(label, Real) for label in labels)
 
 
 def check_labels(y, n_samples, name="y"):
@@ -77,7 +84,7 @@ def encode_labels(y, name="y"):
     else:
         is_missing = np.zeros(len(y), bool)
     labelled = y[~is_missing]
-    if labelled.dtype.kind == "O" and len(set(map(type, labelled))) == 1:
+    if labelled.dtype.kind == "O" and _is_homogeneous(labelled):
         labelled = np.array(labelled.tolist())  # objects of one type have a dtype of their own
     codes = np.full(len(y), UNLABELLED, dtype=np.int64)
     if not len(labelled):

@@ -63,12 +63,17 @@ def torch_seed(seed, device):
     """
     is_cuda = device.type == "cuda"
     devices = [device] if is_cuda else []
+    default_dtype = torch.get_default_dtype()
     with torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(seed)
         if is_cuda:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
-        yield
+        torch.set_default_dtype(torch.float32)  # other dtypes draw other numbers
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(default_dtype)
 
 
 def make_generator(seed, device):

@@ -22,6 +22,7 @@ SMALL = {
     "encoder": "mlp-small",
     "pretrain_epochs": 3,
     "max_epochs": 3,
+    "batch_size": 256,
     "random_state": 0,
 }
 MONITORS = {
@@ -275,7 +276,7 @@ def test_warm_start_keeps_the_scale_of_the_first_fit():
 def test_warm_start_refuses_another_architecture(changed):
     model = concrete(warm_start=True).fit(X)
     labels = model.predict(X)
-    with pytest.raises(ValueError, match="warm_start continues.*Set warm_start=False"):
+    with pytest.raises(ValueError, match=r"warm_start continues.*Set warm_start=False"):
         model.set_params(**changed).fit(X)
     assert_array_equal(model.predict(X), labels)
 
@@ -522,7 +523,9 @@ def test_container_of_the_rows_does_not_matter(fitted, name, rows):
     assert model.score(rows) == fitted.score(X)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8, np.float16, np.int16, np.int64])
+@pytest.mark.parametrize(
+    "dtype", [np.float32, np.float64, np.uint8, np.float16, np.int16, np.int64]
+)
 def test_dtype_of_a_table_does_not_matter(dtype):
     whole = (10 * X).clip(0, 200).round()
     model = concrete().fit(whole.astype(dtype))

@@ -522,12 +522,12 @@ def test_noise_must_not_be_negative(noise):
 
 
 def test_unknown_estimator_raises():
-    with pytest.raises(ValueError, match="Expected an estimator among .*got 'st'"):
+    with pytest.raises(ValueError, match=r"Expected an estimator among .*got 'st'"):
         straight_through_assignment(torch.zeros(2, 3), estimator="st")
 
 
 def test_unknown_form_raises():
-    with pytest.raises(ValueError, match="Expected a form among .*got 'C'"):
+    with pytest.raises(ValueError, match=r"Expected a form among .*got 'C'"):
         concrete_kmeans_loss(torch.zeros(2, 3), torch.zeros(2, 3), torch.eye(2), form="C")
 
 

@@ -188,7 +188,9 @@ def test_equal_seeds_build_equal_weights():
 
 
 def test_trained_instance_raises():
-    with pytest.raises(TypeError, match="got an instance of Linear.*fresh weights: pass the class"):
+    with pytest.raises(
+        TypeError, match=r"got an instance of Linear.*fresh weights: pass the class"
+    ):
         build_autoencoder(nn.Linear(6, 3), (6,), 3)
 
 
@@ -198,7 +200,7 @@ def test_factory_of_something_else_raises():
 
 
 def test_unknown_name_raises():
-    with pytest.raises(ValueError, match="Expected 'encoder' among .*'conv'.*got 'resnet'"):
+    with pytest.raises(ValueError, match=r"Expected 'encoder' among .*'conv'.*got 'resnet'"):
         build_autoencoder("resnet", (6,), 3)
 
 

@@ -16,6 +16,15 @@ def make_encoder(shape, device):
     return encoder.eval().to(device)
 
 
+@pytest.fixture(params=[1, 2])
+def n_threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("n_threads")
 @pytest.mark.parametrize("shape", [(13,), (1, 8, 8)])
 def test_rows_do_not_depend_on_the_rows_around_them(device, shape):
     encoder = make_encoder(shape, device)

@@ -287,6 +287,20 @@ def test_without_the_clustering_weight_the_centers_do_not_move(optimizer):
     assert torch.equal(model.centers.positions, before)
 
 
+def test_trains_in_train_mode_whatever_the_mode_before():
+    modes = []
+
+    class Spy(nn.Linear):
+        def forward(self, x):
+            modes.append(self.training)
+            return super().forward(x)
+
+    model = make_model()
+    model.decoder = Spy(3, 6)
+    finetuning_net(model=model.eval(), max_epochs=1).fit(make_batches())
+    assert modes == [True] * N_BATCHES
+
+
 def test_bfloat16_trains_close_to_float32():
     losses = [
         epoch_records(finetuning_net(precision=precision).fit(make_batches()))[-1]["loss"]

@@ -159,7 +159,7 @@ def test_encoder_that_cannot_be_hashed_raises(tmp_path, kind):
 
 def test_optimizer_that_cannot_be_hashed_raises(tmp_path):
     settings = replace(SETTINGS, optimizer=lambda parameters, lr: torch.optim.SGD(parameters, lr))
-    with pytest.raises(ValueError, match="can be hashed.*optimizer=<function"):
+    with pytest.raises(ValueError, match=r"can be hashed.*optimizer=<function"):
         run(str(tmp_path), settings=settings)
 
 

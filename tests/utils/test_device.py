@@ -22,7 +22,7 @@ def test_cuda_gets_its_index():
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "", None, 1.5])
 def test_unknown_device_raises(device):
-    with pytest.raises(ValueError, match="Expected 'device' to be 'auto', 'cpu', 'cuda'.*got"):
+    with pytest.raises(ValueError, match=r"Expected 'device' to be 'auto', 'cpu', 'cuda'.*got"):
         resolve_device(device)
 
 
