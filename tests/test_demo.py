@@ -1,5 +1,4 @@
 import importlib.util
-import os
 import re
 import subprocess
 import sys
@@ -66,8 +65,7 @@ def test_quick_demo_prints_the_table_and_writes_the_pictures(tmp_path):
     # Three epochs may leave a dead centre, of which the package rightly warns; nothing else may.
     flags = ["-W", "error", "-W", "default::UserWarning:__main__"]
     command = [sys.executable, *flags, str(DEMO), "--quick", "--output", str(tmp_path / "out")]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "MPLCONFIGDIR": str(tmp_path / "mpl")}
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
     assert set(re.findall(r"\w*Warning", done.stderr)) <= {"ConvergenceWarning"}
@@ -95,11 +93,10 @@ def test_missing_data_is_refused_with_the_message_of_the_loader(demo, tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
-def test_damaged_data_are_refused(demo, tmp_path, capsys):
+def test_other_data_are_refused_with_the_message_of_the_loader(demo, tmp_path, capsys):
     np.savez(tmp_path / "usps.npz", X=np.zeros((3, 16, 16), dtype=np.uint8))
-    content = (tmp_path / "usps.npz").read_bytes()
-    (tmp_path / "usps.npz").write_bytes(content[: len(content) // 2])
-    check_refused(demo, capsys, ["--data", tmp_path, "--output", tmp_path / "out"])
+    error = check_refused(demo, capsys, ["--data", tmp_path, "--output", tmp_path / "out"])
+    assert "in usps.npz, got ['X']" in error
 
 
 def test_output_that_takes_no_files_is_refused(demo, tmp_path, capsys):
