@@ -11,7 +11,7 @@ Without arguments the data are those of :func:`~sklearn_ckm.datasets.load_digits
 come with scikit-learn: about 900 rows of 8x8 pixels a domain. With ``--data FOLDER`` the source is
 USPS and the target a random part of MNIST, from files in that folder (:func:`load_usps` and
 :func:`load_mnist` of :mod:`sklearn_ckm.datasets` say which); the epochs are fewer there, so that it
-ends in about ten minutes on two cores.
+ends within ten minutes.
 
 One seed serves everything, each method runs once, and all have the same settings. A single run
 shows what comes out, not which method is better: try other values of ``--seed`` before believing a
@@ -117,13 +117,10 @@ def parse_seed(text):
 def limit_threads():
     """Compute in one thread: scores then hang on no number of cores, and small batches lose little.
 
-    More threads wait for each other at every layer, which takes long where the cores are shared.
+    More threads wait for each other at every layer, which takes long where other programs run too.
     """
     torch.set_num_threads(1)
     threadpool_limits(1)
-
-
-# Data ---------------------------------------------------------------------------------------------
 
 
 def load_task(folder, seed):
@@ -152,9 +149,6 @@ def check_writable(folder):
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
         pass
-
-
-# Comparison ---------------------------------------------------------------------------------------
 
 
 def make_methods(seed, pretrain_epochs, max_epochs):
@@ -201,9 +195,6 @@ def print_settings(task, seed, pretrain_epochs, max_epochs):
         f"pretrain_epochs={pretrain_epochs}, max_epochs={max_epochs}, else defaults; one run each",
         flush=True,
     )
-
-
-# Pictures -----------------------------------------------------------------------------------------
 
 
 def draw_training_curves(model):
