@@ -17,6 +17,7 @@ from ._training._diagnosis import find_center_problems
 from ._training._inference import distances_in_blocks
 from ._training._optimizers import resolve_optimizer
 from ._training._phases import (
+    Pretrained,
     TrainingData,
     TrainingSettings,
     embed,
@@ -223,22 +224,17 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         )
         is_started = self.warm_start and hasattr(self, "_net")
         scaler = self._scaler if is_started else None
-        if is_started and scaler.input_shape != self._input_shape:
-            raise ValueError(
-                f"Expected samples of shape {scaler.input_shape} as in the fit that warm_start "
-                f"continues, got {self._input_shape}. Set warm_start=False."
-            )
         scaler, data = self._prepare_data(X_target, X_source, y_source, device, scaler)
 
         if is_started:
-            model, history = self._continue_from(self._net.module_, n_classes, device), []
+            pretrained = self._continue_from(self._net.module_, n_classes, device)
         else:
-            model, history = self._pretrain(data, settings, n_classes, seed)
-        net = self._finetune(model, data, settings, objective, seed, is_started)
+            pretrained = self._pretrain(data, settings, n_classes, seed)
+        net = self._finetune(pretrained, data, settings, objective, seed)
 
         self._scaler = scaler
         self._objective = objective
-        self._set_learned(net, data, history)
+        self._set_learned(net, data, pretrained.history)
         return self
 
     def _resolve_batch_size(self, X_target, X_source):
@@ -253,6 +249,11 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         parts = [X_target] if X_source is None or is_shared else [X_target, X_source]
         if scaler is None:
             scaler = InputScaler(self._input_shape).fit(parts, ["the target", "the source"])
+        elif scaler.input_shape != self._input_shape:
+            raise ValueError(
+                f"Expected samples of shape {scaler.input_shape} as in the fit that warm_start "
+                f"continues, got {self._input_shape}. Set warm_start=False."
+            )
         for part in parts:
             scaler.check(part)
         target = scaler.to_tensor(X_target).to(device)
@@ -273,9 +274,9 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         model = ClusteringModel(encoder, decoder)
         kwargs = {"max_epochs": int(self.pretrain_epochs), "seed": phase_seed(seed, "pretrain")}
         if self.memory is None or self.random_state is None:
-            history = pretrain(model, data, settings, **kwargs)
+            history, optimizer_state = pretrain(model, data, settings, **kwargs)
         else:
-            history = cached_pretraining(
+            history, optimizer_state = cached_pretraining(
                 self.memory, model, data, settings, encoder=self.encoder, **kwargs
             )
         model.to(settings.device)
@@ -283,7 +284,7 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             with torch_seed(phase_seed(seed, "classifier"), cpu):
                 model.classifier = torch.nn.Linear(int(self.n_components), n_classes)
             model.classifier.to(settings.device, torch.float32)
-        return model, history
+        return Pretrained(model, history, optimizer_state)
 
     def _continue_from(self, previous, n_classes, device):
         """Return a copy of an earlier fit's model, for a warm start."""
@@ -296,49 +297,45 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
                 "Expected the same n_clusters, n_components and number of source classes as in "
                 f"the fit that warm_start continues, {got}, got {wanted}. Set warm_start=False."
             )
-        return copy.deepcopy(previous).to(device)
+        return Pretrained(copy.deepcopy(previous).to(device))
 
-    def _finetune(self, model, data, settings, objective, seed, is_started):
+    def _finetune(self, pretrained, data, settings, objective, seed):
         """Place the centres and train everything together (Eq. 4).
 
         With several starts, each is tuned for a fifth of the epochs, and the one whose clusters
         agree best with neighbourhoods in the input space goes on.
         """
-        n_starts = 1 if is_started else int(self.n_init)
         max_epochs = int(self.max_epochs)
-        best = None
-        for i in range(n_starts):
-            start = model if n_starts == 1 else copy.deepcopy(model)
-            net, batches = self._start(
-                start,
-                data,
-                settings,
-                objective,
-                phase_seed(seed, "finetune", i),
-                n_starts,
-                is_started,
-            )
-            if n_starts > 1:
+        is_started = pretrained.model.centers is not None
+        if self.n_init == 1 or is_started:
+            start_seed = phase_seed(seed, "finetune")
+            net, batches = self._start(pretrained, data, settings, objective, start_seed)
+        else:
+            best_score = -np.inf
+            for i in range(int(self.n_init)):
+                start_seed = phase_seed(seed, "finetune", i)
+                trial = self._start(
+                    copy.deepcopy(pretrained), data, settings, objective, start_seed
+                )
                 with torch_seed(phase_seed(seed, "trial", i), settings.device):
-                    net.partial_fit(batches, epochs=-(-max_epochs // _SHORT_TUNING))
-                score = self._agreement(net.module_, data.target[_scored_rows(len(data.target))])
-                if best is None or score > best[0]:
-                    best = score, net, batches
-        if best is not None:
-            _, net, batches = best
+                    trial[0].partial_fit(trial[1], epochs=-(-max_epochs // _SHORT_TUNING))
+                rows = _scored_rows(len(data.target))
+                score = self._agreement(trial[0].module_, data.target[rows])
+                if score > best_score:
+                    best_score, (net, batches) = score, trial
         with torch_seed(phase_seed(seed, "dropout"), settings.device):
             if net.stop_reason is None:
                 net.partial_fit(batches, epochs=max_epochs - len(net.history))
         return net
 
-    def _start(self, model, data, settings, objective, seed, n_starts, is_started):
-        """Place the centres of one start and make its net."""
+    def _start(self, pretrained, data, settings, objective, seed):
+        """Place the centres, unless an earlier fit left some, and make the net and its batches."""
+        model = pretrained.model
         z = embed(model, data.target, settings.device)
-        if is_started:
+        if model.centers is not None:
             labels = distances_in_blocks(z, model.centers.positions.detach()).argmin(1)
         else:
-            positions = self._initial_centers(z, seed, n_starts)
-            labels = set_centers(model, z, positions, self.temperature)
+            labels = set_centers(model, z, self._initial_centers(z, seed), self.temperature)
         lambdas = {"lambda_clustering": float(self.lambda_clustering)}
         if model.classifier is not None:
             lambdas["lambda_classification"] = float(self.lambda_classification)
@@ -350,14 +347,15 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             seed=seed,
             criterion=JointCriterion(objective, **lambdas),
             labels=labels,
+            optimizer_state=pretrained.optimizer_state,
             max_epochs=int(self.max_epochs),
             tol=float(self.tol),
             n_iter_no_change=int(self.n_iter_no_change),
         )
 
-    def _initial_centers(self, z, seed, n_starts):
+    def _initial_centers(self, z, seed):
         """Centres of k-means in the embedding: the best of twenty runs, or one for each start."""
-        if n_starts > 1:
+        if self.n_init > 1:
             return start_centers(z, self.n_clusters, seed=seed, n_starts=1)
         return start_centers(z, self.n_clusters, seed=seed)
 

@@ -9,6 +9,7 @@ from skorch.callbacks import Callback, EarlyStopping
 
 from ._criteria import JointCriterion, ReconstructionCriterion
 from ._monitors import ClusteringMonitors
+from ._optimizers import load_named_state
 
 _BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
@@ -197,6 +198,9 @@ class FineTuningNet(PhaseNet):
         The joint loss.
     labels : Tensor of shape (n_target,)
         Nearest centre of each target row before the first epoch.
+    optimizer_state : dict of str to dict, default=None
+        State of the pretraining's optimiser by parameter, to go on from. Fresh moments would make
+        the first steps so long that the reconstruction is lost for some epochs.
     tol : float, default=0.0
         Share of the target rows below which a change of labels counts as none.
     n_iter_no_change : int, default=10
@@ -211,6 +215,7 @@ class FineTuningNet(PhaseNet):
         criterion=JointCriterion,
         *,
         labels=None,
+        optimizer_state=None,
         tol=0.0,
         n_iter_no_change=10,
         **kwargs,
@@ -221,12 +226,15 @@ class FineTuningNet(PhaseNet):
             module, criterion, phase="finetune", optimizer__param_groups=groups, **kwargs
         )
         self.labels = labels
+        self.optimizer_state = optimizer_state
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
 
     def initialize(self):
         """Build the optimiser and start the monitors."""
         super().initialize()
+        if self.optimizer_state:
+            load_named_state(self.optimizer_, self.module_, self.optimizer_state)
         n_clusters = len(self.module_.centers.positions)
         self.monitors = ClusteringMonitors(len(self.labels), n_clusters, self.labels)
         self.n_still = 0

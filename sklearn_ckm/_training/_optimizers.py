@@ -35,3 +35,46 @@ def resolve_optimizer(optimizer, device):
             f"got {optimizer!r}."
         )
     return partial(_FUSED[optimizer], fused=device.type in _HAS_FUSED)
+
+
+def named_state(optimizer, module):
+    """State of an optimiser by the name of the parameter it belongs to.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Trained on parameters of `module`.
+    module : nn.Module
+        Gives the names.
+
+    Returns
+    -------
+    state : dict of str to dict
+        Copies, on the CPU: moments and step counts.
+    """
+    return {
+        name: {
+            key: value.detach().cpu().clone() if torch.is_tensor(value) else value
+            for key, value in optimizer.state[parameter].items()
+        }
+        for name, parameter in module.named_parameters()
+        if parameter in optimizer.state
+    }
+
+
+def load_named_state(optimizer, module, state):
+    """Give an optimiser the state of another, for the parameters that both train.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Of the same class; trains parameters of `module`.
+    module : nn.Module
+        Gives the names.
+    state : dict of str to dict
+        From :func:`named_state`.
+    """
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    known = {i: state[names[id(p)]] for i, p in enumerate(parameters) if names[id(p)] in state}
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": known})

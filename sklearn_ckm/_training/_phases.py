@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,12 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import PrintLog
 
-from ..modules import Centers
+from ..modules import Centers, ClusteringModel
 from ..utils._random import make_generator, torch_seed
 from ._batches import DomainBatches
 from ._inference import distances_in_blocks, forward_in_blocks
 from ._nets import FineTuningNet, PretrainingNet
+from ._optimizers import named_state
 from ._progress import EpochProgressBar
 
 _KMEANS_STARTS = 20
@@ -89,6 +90,25 @@ class TrainingSettings:
         }
 
 
+@dataclass
+class Pretrained:
+    """Where the fine-tuning sets out.
+
+    Attributes
+    ----------
+    model : ClusteringModel
+        With a trained autoencoder; with centres if it is that of an earlier fit.
+    history : list of dict
+        Epochs of the pretraining.
+    optimizer_state : dict of str to dict
+        State of its optimiser, by parameter.
+    """
+
+    model: ClusteringModel
+    history: list = field(default_factory=list)
+    optimizer_state: dict = field(default_factory=dict)
+
+
 def pretrain(model, data, settings, *, max_epochs, seed):
     """Train the autoencoder of `model` in place on the reconstruction of both domains.
 
@@ -96,9 +116,11 @@ def pretrain(model, data, settings, *, max_epochs, seed):
     -------
     history : list of dict
         One per epoch.
+    optimizer_state : dict of str to dict
+        State of the optimiser, by parameter.
     """
     if max_epochs == 0:
-        return []
+        return [], {}
     batches = DomainBatches(
         data.target,
         data.source,
@@ -108,7 +130,7 @@ def pretrain(model, data, settings, *, max_epochs, seed):
     net = PretrainingNet(model, max_epochs=max_epochs, **settings.net_kwargs(seed, "pretraining"))
     with torch_seed(seed, settings.device):
         net.fit(batches)
-    return epoch_records(net)
+    return epoch_records(net), named_state(net.optimizer_, net.module_)
 
 
 def start_centers(z, n_clusters, *, seed, n_starts=_KMEANS_STARTS):
@@ -195,7 +217,8 @@ def strip_net(net):
     """Keep of a trained net what prediction needs: the model, in eval mode."""
     net.trim_for_prediction()
     # skorch maps `module_` to another device on loading, but not the `module` it was made from
-    for name in ("module", "optimizer", "generator", "labels", "monitors", "_farthest"):
+    training_only = ("optimizer", "optimizer_state", "generator", "labels", "monitors", "_farthest")
+    for name in ("module", *training_only):
         setattr(net, name, None)
     return net
 

@@ -4,6 +4,7 @@ import inspect
 from functools import partial
 
 import joblib
+import numpy as np
 import torch
 from sklearn.utils.validation import check_memory
 
@@ -34,6 +35,8 @@ def cached_pretraining(memory, model, data, settings, *, encoder, max_epochs, se
     -------
     history : list of dict
         One per epoch.
+    optimizer_state : dict of str to dict
+        State of the optimiser, by parameter.
 
     Raises
     ------
@@ -46,24 +49,35 @@ def cached_pretraining(memory, model, data, settings, *, encoder, max_epochs, se
     """
     key = _key(model, data, settings, encoder, max_epochs, seed)
     run = check_memory(memory).cache(_pretrained, ignore=["model", "data", "settings"])
-    weights, history = run(
+    weights, history, optimizer_state = run(
         key, model=model, data=data, settings=settings, max_epochs=max_epochs, seed=seed
     )
-    model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
-    return history
+    model.load_state_dict(_as_tensors(weights))
+    return history, {name: _as_tensors(values) for name, values in optimizer_state.items()}
 
 
 def _pretrained(key, *, model, data, settings, max_epochs, seed):
-    """Weights as numpy arrays, and the history."""
-    history = pretrain(model, data, settings, max_epochs=max_epochs, seed=seed)
-    weights = {name: value.cpu().numpy() for name, value in model.state_dict().items()}
-    return weights, history
+    """Weights and optimiser state as numpy arrays, and the history."""
+    history, state = pretrain(model, data, settings, max_epochs=max_epochs, seed=seed)
+    optimizer_state = {name: _as_arrays(values) for name, values in state.items()}
+    return _as_arrays(model.state_dict()), history, optimizer_state
+
+
+def _as_arrays(values):
+    return {k: v.cpu().numpy() if torch.is_tensor(v) else v for k, v in values.items()}
+
+
+def _as_tensors(values):
+    is_array = (np.ndarray, np.generic)
+    return {
+        k: torch.as_tensor(v.copy()) if isinstance(v, is_array) else v for k, v in values.items()
+    }
 
 
 def _key(model, data, settings, encoder, max_epochs, seed):
     """Hash of everything that the weights depend on."""
     parts = {
-        "weights": {name: value.numpy() for name, value in model.state_dict().items()},
+        "weights": _as_arrays(model.state_dict()),
         "target": data.target.cpu().numpy(),
         "source": None if data.source is None else data.source.cpu().numpy(),
         "encoder": encoder,

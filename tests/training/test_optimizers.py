@@ -3,7 +3,11 @@ from functools import partial
 import pytest
 import torch
 
-from sklearn_ckm._training._optimizers import resolve_optimizer
+from sklearn_ckm._training._optimizers import (
+    load_named_state,
+    named_state,
+    resolve_optimizer,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,3 +40,31 @@ def test_unknown_optimizer_raises(optimizer):
     message = r"Expected 'optimizer' among \['adam', 'adamw', 'sgd'\] or .*, got"
     with pytest.raises(ValueError, match=message):
         resolve_optimizer(optimizer, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("make", [torch.optim.Adam, torch.optim.SGD])
+def test_loaded_state_continues_as_one_optimizer_would(make):
+    kwargs = {"lr": 0.1} | ({"momentum": 0.9} if make is torch.optim.SGD else {})
+    models = [torch.nn.Linear(2, 1) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    optimizers = [make(model.parameters(), **kwargs) for model in models]
+
+    def step(model, optimizer):
+        optimizer.zero_grad()
+        model(torch.ones(3, 2)).square().sum().backward()
+        optimizer.step()
+
+    for model, optimizer in zip(models, optimizers, strict=True):
+        step(model, optimizer)
+    successor = make(models[1].parameters(), **kwargs)
+    load_named_state(successor, models[1], named_state(optimizers[1], models[1]))
+    step(models[0], optimizers[0])
+    step(models[1], successor)
+    assert torch.equal(models[0].weight, models[1].weight)
+
+
+def test_state_of_unknown_parameters_is_left_out():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    load_named_state(optimizer, model, {"gone.weight": {"step": torch.tensor(1.0)}})
+    assert not optimizer.state

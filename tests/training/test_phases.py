@@ -50,7 +50,7 @@ def test_pretraining_is_reproducible_and_leaves_the_global_state_alone():
     before = torch.random.get_rng_state()
     models = [make_model() for _ in range(3)]
     for model, seed in zip(models, (0, 0, 1), strict=True):
-        history = pretrain(
+        history, _ = pretrain(
             model, TrainingData(make_target()), make_settings(), max_epochs=2, seed=seed
         )
         assert len(history) == 2
@@ -62,8 +62,8 @@ def test_pretraining_is_reproducible_and_leaves_the_global_state_alone():
 
 def test_no_epochs_of_pretraining_change_nothing():
     model = make_model()
-    history = pretrain(model, TrainingData(make_target()), make_settings(), max_epochs=0, seed=0)
-    assert history == []
+    data = TrainingData(make_target())
+    assert pretrain(model, data, make_settings(), max_epochs=0, seed=0) == ([], {})
     assert torch.equal(model.encoder[0].weight, make_model().encoder[0].weight)
 
 

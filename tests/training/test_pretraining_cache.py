@@ -50,7 +50,7 @@ def n_trained(monkeypatch):
 def run(memory, *, model=None, data=None, settings=SETTINGS, encoder=normalising_encoder, **kwargs):
     model = model or make_model(encoder)
     kwargs = {"max_epochs": 1, "seed": 0, **kwargs}
-    history = cached_pretraining(
+    history, _ = cached_pretraining(
         memory, model, data or make_data(), settings, encoder=encoder, **kwargs
     )
     return model, history
@@ -72,7 +72,7 @@ def test_second_call_loads_what_the_first_trained(tmp_path, n_trained, encoder):
     assert first_history == second_history
 
     plain = make_model(encoder)
-    history = pretrain(plain, make_data(), SETTINGS, max_epochs=1, seed=0)
+    history, _ = pretrain(plain, make_data(), SETTINGS, max_epochs=1, seed=0)
     assert_equal_weights(plain, second)
     assert history == second_history
 
@@ -171,3 +171,17 @@ def test_cache_does_not_change_what_callbacks_do_to_the_weights(tmp_path):
     plain = make_model()
     pretrain(plain, make_data(), settings, max_epochs=3, seed=0)
     assert_equal_weights(plain, cached)
+
+
+def test_state_of_the_optimizer_survives_the_cache(tmp_path):
+    data, encoder = make_data(), normalising_encoder
+    plain = make_model(encoder)
+    _, expected = pretrain(plain, data, SETTINGS, max_epochs=1, seed=0)
+    arguments = {"encoder": encoder, "max_epochs": 1, "seed": 0}
+    for _ in range(2):  # computed, then loaded
+        model = make_model(encoder)
+        _, state = cached_pretraining(str(tmp_path), model, data, SETTINGS, **arguments)
+        assert set(state) == set(expected) == {name for name, _ in plain.named_parameters()}
+        for name, values in expected.items():
+            for key, value in values.items():
+                assert torch.equal(torch.as_tensor(state[name][key]), value), (name, key)

@@ -56,7 +56,9 @@ def test_value_that_is_no_integer_raises(bad):
 
 
 def test_table_of_tags_raises():
-    with pytest.raises(ValueError, match=r"Expected sample_domain of shape \(n_samples,\), got the shape \(2, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"Expected sample_domain of shape \(n_samples,\), got the shape \(2, 2\)"
+    ):
         check_sample_domain(np.zeros((2, 2)), 2)
 
 
