@@ -8,11 +8,12 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import softmax
 from sklearn.cluster import KMeans
-from sklearn.datasets import make_blobs
+from sklearn.datasets import load_digits, make_blobs
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, EarlyStopping
 
 from sklearn_ckm import ConcreteKMeans
+from sklearn_ckm._training import _nets
 from sklearn_ckm.metrics import clustering_accuracy, neighborhood_agreement_score
 from sklearn_ckm.objectives import ConcreteKMeansObjective
 
@@ -678,3 +679,17 @@ def test_noise_of_the_objective_is_used():
 
     assert sampled_not_nearest(0.0) == 0.0
     assert sampled_not_nearest(10.0) > 0.1
+
+
+def test_finetuning_keeps_the_reconstruction_that_pretraining_reached(monkeypatch):
+    digits = load_digits().data[:400]
+
+    def jump():
+        model = concrete(pretrain_epochs=15, max_epochs=1, lambda_clustering=0.0).fit(digits)
+        before, after = (record["reconstruction"] for record in model.history_[-2:])
+        return after / before
+
+    assert jump() < 1.1
+    # with fresh moments, the first steps of Adam are as long as its rate allows
+    monkeypatch.setattr(_nets, "load_named_state", lambda *args: None)
+    assert jump() > 1.3
