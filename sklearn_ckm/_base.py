@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from contextlib import contextmanager
 from numbers import Integral, Real
 
 import numpy as np
@@ -38,6 +39,7 @@ from .utils._input import ACCEPTED_DTYPES, InputScaler, as_rows, check_image_sha
 from .utils._random import check_seed, phase_seed, torch_seed
 
 _SCORED_ROWS = 2000
+_FEWEST_SCORED = 3
 _BATCHES_PER_EPOCH = 32  # wanted by batch_size="auto", within these limits of its size
 _BATCH_LIMITS = 32, 256
 _SHORT_TUNING = 5  # one part in five of the epochs decides between several starts
@@ -157,6 +159,17 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     def _predict(self, z):
         distances = distances_in_blocks(z, self._net.module_.centers.positions)
         return distances.argmin(1).cpu().numpy().astype(np.int32)
+
+    @contextmanager
+    def _as_before_on_error(self):
+        """Leave the estimator as it was where a fit fails or is interrupted."""
+        before = vars(self).copy()
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
 
     # inputs -------------------------------------------------------------------------------------
 
@@ -297,7 +310,9 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
                 "Expected the same n_clusters, n_components and number of source classes as in "
                 f"the fit that warm_start continues, {got}, got {wanted}. Set warm_start=False."
             )
-        return Pretrained(copy.deepcopy(previous).to(device))
+        model = copy.deepcopy(previous).to(device)
+        model.centers.set_temperature(self.temperature)
+        return Pretrained(model)
 
     def _finetune(self, pretrained, data, settings, objective, seed):
         """Place the centres and train everything together (Eq. 4).
@@ -307,7 +322,7 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         """
         max_epochs = int(self.max_epochs)
         is_started = pretrained.model.centers is not None
-        if self.n_init == 1 or is_started:
+        if self.n_init == 1 or is_started or len(data.target) < _FEWEST_SCORED:
             start_seed = phase_seed(seed, "finetune")
             net, batches = self._start(pretrained, data, settings, objective, start_seed)
         else:

@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import numpy as np
@@ -17,7 +18,7 @@ from sklearn.datasets import make_blobs
 from sklearn.model_selection import GridSearchCV, KFold, cross_validate
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, Checkpoint
 from skorch.exceptions import DeviceWarning
 
 from sklearn_ckm import CKMDomainAdapter, ConcreteKMeans
@@ -449,3 +450,70 @@ def test_search_with_a_cache_pretrains_once_a_fold(tmp_path):
     search = GridSearchCV(model, grid, cv=KFold(2), error_score="raise", refit=False)
     _, n_epochs = count_pretraining(lambda: search.fit(X, Y, sample_domain=TAGS))
     assert n_epochs == 2 * SMALL["pretrain_epochs"]
+
+
+# callbacks that read the history ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("monitor", [None, "train_loss_best"])
+def test_skorch_checkpoint_saves_the_phases(make, monitor, tmp_path):
+    fit(make(callbacks=[Checkpoint(monitor=monitor, dirname=str(tmp_path), f_criterion=None)]))
+    assert (tmp_path / "params.pt").exists()
+
+
+def test_best_loss_is_marked_for_callbacks(make):
+    seen = []
+
+    class Spy(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            *before, last = (record["loss"] for record in net.history)
+            is_best = last < min(before, default=np.inf)
+            seen.append(net.history[-1]["train_loss_best"] == is_best)
+
+        def __deepcopy__(self, memo):
+            return self
+
+    fit(make(callbacks=[Spy()]))
+    assert seen == [True] * 6
+
+
+# fits that go on, fail or run side by side ------------------------------------------------------
+
+
+def test_warm_start_takes_over_a_new_temperature(make):
+    model = fit(make(warm_start=True))
+    assert model.temperature_ != 2.5
+    assert fit(model.set_params(temperature=2.5)).temperature_ == 2.5
+    assert fit(model.set_params(temperature="auto")).temperature_ != 2.5
+
+
+def test_warm_start_with_other_source_classes_raises():
+    model = fit(CKMDomainAdapter(**SMALL, warm_start=True))
+    with pytest.raises(ValueError, match=r"the source classes \[0, 1, 2\].*got \[5, 6, 7\]"):
+        model.fit(X, Y + 5, sample_domain=TAGS)
+
+
+def test_failed_refit_leaves_the_earlier_fit_usable(make):
+    model = fit(make())
+    expected = answers(model)
+    with pytest.raises(ValueError, match="at least as many target rows as clusters"):
+        model.fit(X[:1, :4])
+    for name, answer in expected.items():
+        assert_array_equal(answer, getattr(model, name)(X))
+    assert model.n_features_in_ == X.shape[1]
+
+
+def test_several_starts_are_possible_with_two_rows(make):
+    model = make(n_init=3, n_clusters=2, max_epochs=5).fit(X[IS_TARGET][:2])
+    assert sorted(model.labels_) == [0, 1]
+
+
+def test_fits_in_threads_equal_fits_in_turn(make):
+    """Weights come from the process's random state: without turns, threads would mix theirs."""
+    state = torch.get_rng_state()
+    expected = fit(make())
+    with ThreadPoolExecutor(4) as executor:
+        models = list(executor.map(lambda _: fit(make()), range(12)))
+    for model in models:
+        assert_same_answers(model, expected)
+    assert torch.equal(state, torch.get_rng_state())

@@ -47,16 +47,15 @@ class ClusteringMonitors:
         """
         nearest_distance, nearest = step.distances.min(1)
         self.labels[batch.target_index] = nearest
-        z = z.float()
-        variance = z.var(0, correction=0).sum()
-        sums = torch.stack(
+        z = z.double()
+        means = torch.stack(
             [
                 step.logits.exp().amax(1).mean(),
                 (step.choice != nearest).float().mean(),
-                variance,
                 nearest_distance.mean(),
             ]
         )
+        sums = torch.cat([means, z.mean(0), z.square().mean(0)])
         self._sums = sums if self._sums is None else self._sums + sums
 
     @torch.no_grad()
@@ -98,13 +97,16 @@ class ClusteringMonitors:
         counts = torch.bincount(self.labels, minlength=self.n_clusters)
         positions = centers.positions.detach()
         means = self._sums / n_batches
+        mean_z, mean_square = means[3:].chunk(2)
+        variance = (mean_square - mean_z.square()).sum()
         spread = (positions - positions.mean(0)).square().sum(1).mean()
-        variance = means[2].clamp_min(torch.finfo(torch.float32).tiny)
+        divisor = variance.clamp_min(torch.finfo(torch.float32).tiny)
         values = torch.stack(
             [
-                *means[:3],
-                means[3] / variance,
-                spread / variance,
+                *means[:2],
+                variance,
+                means[2] / divisor,
+                spread / divisor,
                 counts.min() / self.n_samples,
                 counts.max() / self.n_samples,
                 (self.labels != self._labels_before).float().mean(),

@@ -1,7 +1,7 @@
 """The private skorch nets: one per phase, fed by :class:`DomainBatches`."""
 
 from contextlib import nullcontext
-from math import isfinite
+from math import inf, isfinite
 
 import torch
 from skorch import NeuralNet
@@ -120,7 +120,7 @@ class PhaseNet(NeuralNet):
         self._check_finite(means)
         for name, value in means.items():
             self.history.record(name, value)
-        self.history.record("train_loss", self.history[-1]["loss"])  # where callbacks look
+        self._record_for_callbacks(means["loss"], has_batch=has_listener)
         self.on_train_epoch_end(n_batches)
 
     def train_step(self, batch, is_last=False, **fit_params):
@@ -159,6 +159,15 @@ class PhaseNet(NeuralNet):
         """Called after the batches of an epoch, before the callbacks."""
 
     # helpers ------------------------------------------------------------------------------------
+
+    def _record_for_callbacks(self, loss, has_batch):
+        """Record the loss where skorch's callbacks look for it; the history leaves these out."""
+        if not has_batch:
+            self.history.new_batch()
+            self.history.record_batch("train_loss", loss)
+        best = min(self.history[:-1, "train_loss"], default=inf) if len(self.history) > 1 else inf
+        self.history.record("train_loss", loss)
+        self.history.record("train_loss_best", loss < best)
 
     def _check_finite(self, means):
         if not all(map(isfinite, means.values())):

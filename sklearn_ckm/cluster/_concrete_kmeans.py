@@ -26,8 +26,8 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
     encoder : {"auto", "mlp", "mlp-small", "conv"} or callable, default="auto"
         The network. ``"conv"``: two or more stages of 5x5 convolutions, for images of at least
         8x8 pixels. ``"mlp"``: dense layers of 500, 500 and 2000 units. ``"mlp-small"``: two of 256
-        units. ``"auto"``: ``"conv"`` for images, else ``"mlp"``, or ``"mlp-small"`` up to 256
-        features. A class or factory is called as ``encoder(input_shape, n_components)`` and
+        units. ``"auto"``: ``"conv"`` for images of at least 8x8 pixels, else ``"mlp"``, or
+        ``"mlp-small"`` up to 256 features. A class or factory is called as ``encoder(input_shape, n_components)`` and
         returns a ``torch.nn.Module``; if that has a method ``build_decoder()``, its result is the
         decoder, else a dense one is used. Decoders mirror their encoders.
     image_shape : tuple of int, default=None
@@ -70,9 +70,11 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         Where to keep pretrained autoencoders, which depend neither on the lambdas nor on
         `n_clusters`. Not used when `random_state` is None.
     warm_start : bool, default=False
-        Whether a further ``fit`` skips the pretraining and trains on from the last one.
+        Whether a further ``fit`` skips the pretraining and trains on from the last one: network,
+        centres and input scale stay, `encoder` and `n_init` are not read.
     callbacks : list, default=None
-        skorch callbacks. Each phase works on copies of its own.
+        skorch callbacks. Each phase works on copies of its own; ``net.phase`` tells which it is,
+        ``net.history`` has the columns of ``history_`` and ``train_loss``.
     verbose : int, default=0
         1 shows a progress bar for each phase, 2 prints a line for each epoch.
     random_state : int, RandomState instance or None, default=None
@@ -211,7 +213,8 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         ConvergenceWarning
             If a centre ends dead, doubled, collapsed or away from the data.
         """
-        return self._fit(self._check_rows(X, reset=True))
+        with self._as_before_on_error():
+            return self._fit(self._check_rows(X, reset=True))
 
     def score(self, X, y=None, sample_weight=None):
         """Label-free score: agreement of the clusters with neighbourhoods of the inputs.

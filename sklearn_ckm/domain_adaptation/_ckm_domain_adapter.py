@@ -73,9 +73,11 @@ class CKMDomainAdapter(ClusterMixin, BaseDeepClusterer):
         Where to keep pretrained autoencoders, which depend neither on the lambdas nor on
         `n_clusters`. Not used when `random_state` is None.
     warm_start : bool, default=False
-        Whether a further ``fit`` skips the pretraining and trains on from the last one.
+        Whether a further ``fit`` skips the pretraining and trains on from the last one: network,
+        centres and input scale stay, `encoder` and `n_init` are not read.
     callbacks : list, default=None
-        skorch callbacks. Each phase works on copies of its own.
+        skorch callbacks. Each phase works on copies of its own; ``net.phase`` tells which it is,
+        ``net.history`` has the columns of ``history_`` and ``train_loss``.
     verbose : int, default=0
         1 shows a progress bar for each phase, 2 prints a line for each epoch.
     random_state : int, RandomState instance or None, default=None
@@ -232,15 +234,17 @@ class CKMDomainAdapter(ClusterMixin, BaseDeepClusterer):
         ConvergenceWarning
             If a centre ends dead, doubled, collapsed or away from the data.
         """
-        if X_tgt is not None:
-            X_source, y_source, X_target = self._check_two_arrays(X, y, X_tgt, sample_domain)
-        else:
-            X_source, y_source, X_target = self._check_stacked(X, y, sample_domain)
-        codes, classes = None, np.empty(0, dtype=np.int64)
-        if y_source is not None:
-            codes, classes = encode_labels(y_source, "the source's labels")
-        self._fit(X_target, X_source, codes if len(classes) else None, len(classes))
-        self.source_classes_ = classes
+        with self._as_before_on_error():
+            if X_tgt is not None:
+                X_source, y_source, X_target = self._check_two_arrays(X, y, X_tgt, sample_domain)
+            else:
+                X_source, y_source, X_target = self._check_stacked(X, y, sample_domain)
+            codes, classes = None, np.empty(0, dtype=np.int64)
+            if y_source is not None:
+                codes, classes = encode_labels(y_source, "the source's labels")
+            self._check_same_classes(classes)
+            self._fit(X_target, X_source, codes if len(classes) else None, len(classes))
+            self.source_classes_ = classes
         return self
 
     def fit_predict(self, X, y=None, *, X_tgt=None, sample_domain=None):
@@ -300,7 +304,9 @@ class CKMDomainAdapter(ClusterMixin, BaseDeepClusterer):
         y : Ignored
             Present by convention.
         sample_domain : array-like of shape (n_samples,), default=None
-            Domain tags; where given, only target rows count.
+            Domain tags; where given, only target rows count. Without it the source's rows count
+            too, and a model that merely tells the domains apart scores high. Searches hand it on
+            only when metadata routing is enabled.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
 
@@ -312,6 +318,15 @@ class CKMDomainAdapter(ClusterMixin, BaseDeepClusterer):
             chance. Unlike the loss or the inertia it does not rise when the embedding shrinks.
         """
         return self._score_rows(X, sample_weight, sample_domain)
+
+    def _check_same_classes(self, classes):
+        """A warm start goes on with the classifier, and so with its classes."""
+        before = getattr(self, "source_classes_", None)
+        if self.warm_start and before is not None and not np.array_equal(before, classes):
+            raise ValueError(
+                f"Expected the source classes {before.tolist()} of the fit that warm_start "
+                f"continues, got {classes.tolist()}. Set warm_start=False."
+            )
 
     def _check_two_arrays(self, X, y, X_tgt, sample_domain):
         """Validate ``fit(X_src, y_src, X_tgt=X_tgt)``."""

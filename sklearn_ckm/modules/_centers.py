@@ -46,9 +46,15 @@ class Centers(nn.Module):
     def __init__(self, positions, temperature="auto"):
         super().__init__()
         self.positions = nn.Parameter(positions.clone())
+        self.register_buffer("temperature", torch.tensor(1.0, dtype=torch.float32))
+        self.set_temperature(temperature)
+
+    @torch.no_grad()
+    def set_temperature(self, temperature):
+        """Fix the temperature, or let it follow the data from where it is ("auto")."""
         self.is_adaptive = temperature == "auto"
-        start = 1.0 if self.is_adaptive else temperature
-        self.register_buffer("temperature", torch.tensor(start, dtype=torch.float32))
+        if not self.is_adaptive:
+            self.temperature.fill_(temperature)
 
     @torch.no_grad()
     def calibrate(self, distances):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+_LARGEST_TAG = 2**31 - 1  # only the sign matters
+
 
 def check_sample_domain(sample_domain, n_samples):
     """Validate domain tags.
@@ -29,6 +31,8 @@ def check_sample_domain(sample_domain, n_samples):
         raise ValueError(
             f"Expected sample_domain of shape (n_samples,), got the shape {tags.shape}."
         )
+    if tags.dtype.kind == "O":
+        tags = np.asarray(tags.tolist())
     if len(tags) != n_samples:
         raise ValueError(
             f"Expected one domain tag per row, got {len(tags)} tags in sample_domain for "
@@ -44,6 +48,8 @@ def check_sample_domain(sample_domain, n_samples):
         raise ValueError(
             f"Expected integers in sample_domain (source >= 0, target < 0), got {bad!r}."
         )
+    if tags.dtype.kind != "i":
+        tags = tags.astype(np.float64).clip(-_LARGEST_TAG, _LARGEST_TAG)
     return tags.astype(np.int64)
 
 

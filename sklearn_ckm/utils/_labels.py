@@ -70,7 +70,7 @@ def encode_labels(y, name="y"):
     codes : ndarray of shape (n_samples,), int64
         -1 where the label is missing.
     classes : ndarray of shape (n_classes,)
-        Sorted.
+        Sorted; whole numbers come as ints, since a NaN makes floats of its neighbours.
 
     Raises
     ------
@@ -99,6 +99,6 @@ def encode_labels(y, name="y"):
             f"Expected the labels in {name} to be of one type, got {types}. Convert them, for "
             "example to strings."
         ) from error
-    if classes.dtype.kind == "f" and is_missing.any():
-        classes = classes.astype(np.int64)  # whole numbers, made floats only by the NaN
+    if classes.dtype.kind == "f" and np.abs(classes).max() < 2**53:
+        classes = classes.astype(np.int64)  # whole numbers: ints that stood beside a NaN
     return codes, classes

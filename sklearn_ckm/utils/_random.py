@@ -1,12 +1,14 @@
 """Randomness: one seed per phase, and torch's global state left as it was."""
 
 from contextlib import contextmanager
+from threading import RLock
 from zlib import crc32
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
+_LOCK = RLock()  # torch's global state belongs to the process, not to a thread
 _LARGEST_SEED = np.iinfo(np.int32).max
 
 
@@ -53,6 +55,7 @@ def torch_seed(seed, device):
     """Seed torch's global generators inside the block and restore them after it.
 
     Layers are initialised, and dropout is drawn, from torch's global state; nothing else here is.
+    Threads of one process take turns in such blocks.
 
     Parameters
     ----------
@@ -63,8 +66,8 @@ def torch_seed(seed, device):
     """
     is_cuda = device.type == "cuda"
     devices = [device] if is_cuda else []
-    default_dtype = torch.get_default_dtype()
-    with torch.random.fork_rng(devices=devices):
+    with _LOCK, torch.random.fork_rng(devices=devices):
+        default_dtype = torch.get_default_dtype()
         torch.default_generator.manual_seed(seed)
         if is_cuda:
             with torch.cuda.device(device):

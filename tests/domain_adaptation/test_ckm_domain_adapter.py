@@ -432,3 +432,17 @@ def test_clustering_term_keeps_the_clusters_while_the_source_moves_the_embedding
     assert whole.mean() > 0.72 > broken.mean()
     assert whole.mean() > broken.mean() + 0.1
     assert (whole > broken).sum() >= 4
+
+
+def test_score_with_tags_rates_target_rows_only():
+    """A model that only tells the domains apart scores high without tags, and 0 with them."""
+    X = np.vstack([X_SRC, X_TGT])
+    tags = np.repeat([0, -1], [len(X_SRC), len(X_TGT)])
+    model = adapter().fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+    with torch.no_grad():
+        z = torch.from_numpy(model.transform(X)).float()
+        centers = torch.stack([z[tags >= 0].mean(0), z[tags < 0].mean(0)])
+        model._net.module_.centers.positions.copy_(centers)
+    tagged = model.score(X, sample_domain=tags)
+    assert tagged == model.score(X_TGT)
+    assert tagged < model.score(X)

@@ -38,15 +38,18 @@ def naive_monitors(batches, centers, z, start_labels):
     positions = to_numpy(centers.positions).astype(np.float64)
     distances = loop_squared_distances(z, positions)
     labels = distances.argmin(1)
-    variances, withins, confidences, flips = [], [], [], []
+    withins, confidences, flips = [], [], []
     for rows, step in batches:
         rows = to_numpy(rows).astype(np.float64)
         d = loop_squared_distances(rows, positions)
         p = np.exp(-d / TEMPERATURE)
-        variances.append(rows.var(0).sum())
         withins.append(d.min(1).mean())
         confidences.append((p / p.sum(1, keepdims=True)).max(1).mean())
         flips.append(np.mean(to_numpy(step.choice) != d.argmin(1)))
+    # the mean over batches of the first two moments, so that batches of one row have a variance
+    moments = [(to_numpy(rows).mean(0), np.square(to_numpy(rows)).mean(0)) for rows, _ in batches]
+    first, second = np.mean(moments, axis=0)
+    variance = (second - np.square(first)).sum()
     spread = np.square(positions - positions.mean(0)).sum(1).mean()
     fractions = np.bincount(labels, minlength=len(positions)) / len(z)
     rows, step = batches[-1]
@@ -58,9 +61,9 @@ def naive_monitors(batches, centers, z, start_labels):
     return {
         "mean_max_probability": np.mean(confidences),
         "sampled_not_nearest": np.mean(flips),
-        "embedding_variance": np.mean(variances),
-        "within_over_variance": np.mean(withins) / np.mean(variances),
-        "center_spread_over_variance": spread / np.mean(variances),
+        "embedding_variance": variance,
+        "within_over_variance": np.mean(withins) / variance,
+        "center_spread_over_variance": spread / variance,
         "min_cluster_fraction": fractions.min(),
         "max_cluster_fraction": fractions.max(),
         "label_change": np.mean(labels != start_labels),

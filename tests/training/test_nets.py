@@ -94,7 +94,7 @@ def test_history_has_one_record_per_epoch_without_batches(device):
     records = epoch_records(net)
     terms = {"loss", "reconstruction", "clustering", "classification"}
     assert [record["epoch"] for record in records] == [1, 2, 3]
-    assert all(record["batches"] == [] for record in net.history)
+    assert all(len(record["batches"]) == 1 for record in net.history)  # for callbacks' sake
     for record in records:
         assert record.keys() == {"epoch", "phase", *terms, *MONITORS}
         assert record["phase"] == "finetune"

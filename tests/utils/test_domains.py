@@ -42,7 +42,7 @@ def test_wrong_length_raises(n_samples):
 
 
 @pytest.mark.parametrize(
-    "tags", [["s", "t"], [True, False], [None, 1], np.array([0, -1], dtype=object)]
+    "tags", [["s", "t"], [True, False], [None, 1], np.array([0, "a"], dtype=object)]
 )
 def test_wrong_dtype_raises(tags):
     with pytest.raises(ValueError, match=r"Expected integers in sample_domain.*got the dtype"):
@@ -79,3 +79,8 @@ def test_does_not_change_the_tags():
     tags = np.array(TAGS, dtype=np.int64)
     check_sample_domain(tags, 4)
     assert tags.tolist() == TAGS
+
+
+def test_huge_tags_keep_their_sign():
+    assert check_sample_domain(np.array([2**64 - 1, 1], dtype=np.uint64), 2).min() > 0
+    assert check_sample_domain([1e300, -1e300], 2).tolist() == [2**31 - 1, 1 - 2**31]
