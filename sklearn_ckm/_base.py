@@ -84,8 +84,6 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         "random_state": ["random_state"],
     }
 
-    # prediction ---------------------------------------------------------------------------------
-
     def predict(self, X):
         """Assign each row to its nearest centre in the embedding.
 
@@ -171,8 +169,6 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             vars(self).update(before)
             raise
 
-    # inputs -------------------------------------------------------------------------------------
-
     def _check_X(self, X):
         """Validate the inputs of a fitted estimator and return them as rows."""
         check_is_fitted(self)
@@ -203,8 +199,6 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
                 f"Expected at least as many target rows as clusters, got n_samples={n_target} and "
                 f"n_clusters={self.n_clusters}."
             )
-
-    # fit ----------------------------------------------------------------------------------------
 
     @torch.inference_mode(False)
     @torch.enable_grad()

@@ -46,8 +46,6 @@ class PhaseNet(NeuralNet):
         self.phase = phase
         self.stop_reason = None
 
-    # data ---------------------------------------------------------------------------------------
-
     def get_dataset(self, X, y=None):
         """Return the batches as they are: there is no data set to wrap."""
         return X
@@ -59,8 +57,6 @@ class PhaseNet(NeuralNet):
     def get_default_callbacks(self):
         """Return no callbacks: losses and monitors are recorded by the net itself."""
         return []
-
-    # loop ---------------------------------------------------------------------------------------
 
     def notify(self, method_name, **cb_kwargs):
         """Call the hooks; an early-stopping callback ends this phase, not the fit."""
@@ -142,8 +138,6 @@ class PhaseNet(NeuralNet):
     def on_batch_begin(self, net, batch=None, training=False, **kwargs):
         """Leave the record of the batch to :meth:`run_single_epoch`."""
 
-    # what a phase adds --------------------------------------------------------------------------
-
     @property
     def progress(self):
         """Share of the epochs that are done."""
@@ -157,8 +151,6 @@ class PhaseNet(NeuralNet):
 
     def on_train_epoch_end(self, n_batches):
         """Called after the batches of an epoch, before the callbacks."""
-
-    # helpers ------------------------------------------------------------------------------------
 
     def _record_for_callbacks(self, loss, has_batch):
         """Record the loss where skorch's callbacks look for it; the history leaves these out."""

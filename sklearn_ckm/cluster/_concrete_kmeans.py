@@ -28,8 +28,9 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         8x8 pixels. ``"mlp"``: dense layers of 500, 500 and 2000 units. ``"mlp-small"``: two of 256
         units. ``"auto"``: ``"conv"`` for images of at least 8x8 pixels, else ``"mlp"``, or
         ``"mlp-small"`` up to 256 features. A class or factory is called as
-        ``encoder(input_shape, n_components)`` and returns a ``torch.nn.Module``; if that has a method ``build_decoder()``, its result is the
-        decoder, else a dense one is used. Decoders mirror their encoders.
+        ``encoder(input_shape, n_components)`` and returns a ``torch.nn.Module``; if that has a
+        method ``build_decoder()``, its result is the decoder, else a dense one is used. Decoders
+        mirror their encoders.
     image_shape : tuple of int, default=None
         ``(channels, height, width)`` of images that come flattened to rows, so that scikit-learn
         transformers can stand in front. Arrays of four dimensions need none.
