@@ -4,8 +4,8 @@ Every arm trains the same pretrained autoencoders with another objective, over s
 development data sets that no reported table uses: the bundled digits with the roles of the classes
 swapped (source 5-9 on photos, target 0-4); points of five clusters in ten dimensions seen through a
 random tanh layer of 40 units; and five round groups in four dimensions, two of them four standard
-deviations apart. The last two are clustered alone. Accuracy is by optimal matching at the
-last epoch; "agreement" is the estimators' label-free score; "collapsed" counts the runs that ended
+deviations apart. The last two are clustered alone. Arms have unit noise unless they say
+otherwise. Accuracy is by optimal matching at the last epoch; "collapsed" counts the runs that ended
 with a warning about their centres. Finished rows are kept: an interrupted run resumes.
 
     python benchmarks/ablation_objective.py [--seeds 5]
@@ -86,7 +86,7 @@ def run(data, arm, seed, memory):
     if settings is None:
         kwargs["lambda_clustering"] = 0.0
     else:
-        kwargs["objective"] = ConcreteKMeansObjective(**settings)
+        kwargs["objective"] = ConcreteKMeansObjective(**{"noise": 1.0, **settings})
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

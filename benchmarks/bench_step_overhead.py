@@ -112,7 +112,7 @@ def bare_finetuning(X, encoder, n_epochs, device):
         distances = squared_distances(z, model.centers.positions)
         temperature = model.centers.follow(distances.detach())
         logits = (-distances / temperature).log_softmax(1)
-        assignment, _ = straight_through_assignment(logits, generator=generator)
+        assignment, _ = straight_through_assignment(logits, noise=0.0, generator=generator)
         clustering = concrete_kmeans_loss(
             z, model.centers.positions, assignment, distances=distances
         )

@@ -14,8 +14,9 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
     .. math:: \\frac{1}{n} \\sum_i \\| x_i - g(f(x_i)) \\|^2
               + \\frac{\\lambda_1}{n} \\sum_i \\| f(x_i) - h_i M \\|^2,
 
-    where the one-hot rows :math:`h_i` are drawn with probabilities
-    :math:`\\mathrm{softmax}_j(-\\|f(x_i) - \\mu_j\\|^2 / T)` and carry a straight-through gradient.
+    where the one-hot rows :math:`h_i` mark the largest of the logits
+    :math:`-\\|f(x_i) - \\mu_j\\|^2 / T`, with Gumbel noise if the objective adds it, and carry a
+    straight-through gradient.
 
     Parameters
     ----------
@@ -118,9 +119,10 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
     deviations are of one order (at most ten times the median), else each by its own.
 
     *Differences from the paper.* The logits are scaled (`temperature`), the loss is form B with
-    the ReinMax gradient (see :class:`~sklearn_ckm.objectives.ConcreteKMeansObjective`), losses are
-    means and not sums over samples, and the centres start from the best of twenty runs of k-means
-    (on at most 20,000 rows).
+    the ReinMax gradient and no noise (see
+    :class:`~sklearn_ckm.objectives.ConcreteKMeansObjective`), losses are means and not sums over
+    samples, the fine-tuning goes on with the optimiser's state of the pretraining, and the centres
+    start from the best of twenty runs of k-means (on at most 20,000 rows).
 
     References
     ----------

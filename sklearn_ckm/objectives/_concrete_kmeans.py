@@ -9,14 +9,15 @@ from ._schedules import check_schedule, scheduled
 
 
 class ConcreteKMeansObjective(BaseClusteringObjective):
-    """Concrete k-means: stochastic hard assignments trained by gradient.
+    """Concrete k-means: hard assignments trained by gradient.
 
     Minimises, over the encoder and the centres,
 
     .. math:: \\frac{1}{n} \\sum_i \\| z_i - h_i M \\|^2,
 
-    where the one-hot row :math:`h_i` is drawn with probabilities
-    :math:`\\mathrm{softmax}_j(-\\|z_i - \\mu_j\\|^2 / T)` and carries a relaxed gradient.
+    where the one-hot row :math:`h_i` marks the largest of the logits
+    :math:`-\\|z_i - \\mu_j\\|^2 / T`, plus Gumbel noise of scale `noise`, and carries a relaxed
+    gradient.
 
     Parameters
     ----------
@@ -31,9 +32,10 @@ class ConcreteKMeansObjective(BaseClusteringObjective):
     relaxation : float, pair of floats or callable, default=1.0
         Temperature tau of the relaxed backward pass. A pair is a start and an end, interpolated
         geometrically over the epochs; a callable maps the progress in [0, 1) to a value.
-    noise : float, pair of floats or callable, default=1.0
-        Scale nu of the Gumbel noise; a pair is interpolated linearly. 0 gives hard k-means
-        assignments, which is also what prediction uses.
+    noise : float, pair of floats or callable, default=0.0
+        Scale nu of the Gumbel noise; a pair is interpolated linearly. 1 draws assignments with
+        the probabilities of the logits, as in the paper; 0 takes the nearest centre, as prediction
+        does.
     reseed_empty : bool, default=False
         Whether a centre without any target row after an epoch moves to the row that lies farthest
         from its own centre. Each such move is counted in ``history_`` under ``"n_reseeded"``.
@@ -49,9 +51,11 @@ class ConcreteKMeansObjective(BaseClusteringObjective):
     *Differences from the paper.* The paper's loss is form A with straight-through Gumbel-softmax
     samples at an unpublished relaxation. At ``relaxation=1`` the gradient through that
     assignment points the wrong way once the logits are a few nats apart, so the defaults are
-    form B with ReinMax, whose expected gradient is exact. The literal loss is
-    ``ConcreteKMeansObjective(form="A", estimator="gumbel", relaxation=(1.0, 0.1))`` with
-    ``temperature=1.0`` on the estimator; it is known to collapse when the embedding shrinks.
+    form B with ReinMax, whose expected gradient is exact at unit noise. And noise on logits of one
+    common scale confuses the two closest centres most, and can draw them together: the default
+    is none (``benchmarks/ablation_objective.py`` compares). The literal loss is
+    ``ConcreteKMeansObjective(form="A", estimator="gumbel", relaxation=(1.0, 0.1), noise=1.0)``
+    with ``temperature=1.0`` on the estimator; it is known to collapse when the embedding shrinks.
 
     References
     ----------
@@ -68,7 +72,7 @@ class ConcreteKMeansObjective(BaseClusteringObjective):
     """
 
     def __init__(
-        self, *, form="B", estimator="reinmax", relaxation=1.0, noise=1.0, reseed_empty=False
+        self, *, form="B", estimator="reinmax", relaxation=1.0, noise=0.0, reseed_empty=False
     ):
         self.form = form
         self.estimator = estimator
