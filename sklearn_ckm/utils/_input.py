@@ -188,9 +188,12 @@ class InputScaler:
         offset = np.asarray(self.offset_, work)
         scale = torch.from_numpy(np.asarray(self.scale_, work))
         for block, out in zip(_blocks(X), _blocks(scaled), strict=True):
+            difference = out.numpy() if is_single else np.empty(block.shape)
             with np.errstate(over="ignore"):  # what overflows is clamped
-                difference = torch.from_numpy(np.subtract(block, offset, dtype=work))
-            out.copy_(difference.div_(scale).clamp_(-_FARTHEST, _FARTHEST))
+                np.subtract(block, offset, out=difference)
+            difference = torch.from_numpy(difference).div_(scale).clamp_(-_FARTHEST, _FARTHEST)
+            if not is_single:
+                out.copy_(difference)
         return scaled.reshape(len(X), *self.input_shape)
 
 
