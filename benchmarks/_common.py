@@ -4,6 +4,7 @@ import csv
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,10 +13,11 @@ import torch
 RESULTS = Path(__file__).parent / "results"
 
 
+@cache
 def environment():
-    """Versions, hardware and commit, as columns of a row."""
+    """Versions, hardware and commit as the process started, as columns of a row."""
     commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
+        ["git", "describe", "--always", "--dirty"],
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
@@ -38,7 +40,7 @@ def append_row(path, row):
     path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists()
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row))
+        writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
         if is_new:
             writer.writeheader()
         writer.writerow(row)

@@ -261,8 +261,9 @@ class BaseDeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
                 f"Expected samples of shape {scaler.input_shape} as in the fit that warm_start "
                 f"continues, got {self._input_shape}. Set warm_start=False."
             )
-        for part in parts:
-            scaler.check(part)
+        else:
+            for part in parts:
+                scaler.check(part)
         target = scaler.to_tensor(X_target).to(device)
         source = None
         if X_source is not None:

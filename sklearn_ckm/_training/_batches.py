@@ -118,10 +118,11 @@ class DomainBatches:
 
 def _balanced_cdf(y):
     """Cumulative probability of the rows: classes equally likely, unlabelled rows as they are."""
+    device, y = y.device, y.cpu()  # cumulative sums on CUDA are not reproducible
     is_labelled = y >= 0
     counts = torch.bincount(y[is_labelled])
     n_classes = (counts > 0).sum()
-    weights = torch.ones(len(y), dtype=torch.float64, device=y.device)
+    weights = torch.ones(len(y), dtype=torch.float64)
     per_row = is_labelled.sum() / (n_classes * counts.clamp_min(1).double())  # (n_classes,)
     weights[is_labelled] = per_row[y[is_labelled]]
-    return weights.cumsum(0) / weights.sum()
+    return (weights.cumsum(0) / weights.sum()).to(device)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_memory
 
+from .._version import __version__
 from ._phases import pretrain
 
 
@@ -47,7 +48,7 @@ def cached_pretraining(memory, model, data, settings, *, encoder, max_epochs, se
     -----
     Callbacks are not called when the result comes from the cache.
     """
-    key = _key(model, data, settings, encoder, max_epochs, seed)
+    key = _key(model, data, settings, encoder)
     run = check_memory(memory).cache(_pretrained, ignore=["model", "data", "settings"])
     weights, history, optimizer_state = run(
         key, model=model, data=data, settings=settings, max_epochs=max_epochs, seed=seed
@@ -74,7 +75,7 @@ def _as_tensors(values):
     }
 
 
-def _key(model, data, settings, encoder, max_epochs, seed):
+def _key(model, data, settings, encoder):
     """Hash of everything that the weights depend on."""
     parts = {
         "weights": _as_arrays(model.state_dict()),
@@ -83,6 +84,7 @@ def _key(model, data, settings, encoder, max_epochs, seed):
         "encoder": encoder,
         "optimizer": settings.optimizer,
         "callbacks": settings.callbacks,
+        "versions": (torch.__version__, __version__),
         "settings": (settings.lr, settings.batch_size, settings.precision, settings.device.type),
     }
     try:

@@ -46,8 +46,9 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         between the two nearest centres at six nats. 1.0 is the literal method of the paper, whose
         centres can collapse onto each other as the embedding shrinks.
     n_init : int, default=1
-        Number of k-means++ starts. If more than one, each is fine-tuned for a fifth of
-        `max_epochs`, and the one with the best label-free :meth:`score` goes on.
+        1 starts once, from the best of twenty runs of k-means. More are as many starts, each from
+        one run of k-means and fine-tuned for a fifth of `max_epochs`, of which the one with the
+        best label-free :meth:`score` goes on.
     pretrain_epochs : int, default=50
         Epochs of the pretraining.
     max_epochs : int, default=100
@@ -81,7 +82,8 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         1 shows a progress bar for each phase, 2 prints a line for each epoch.
     random_state : int, RandomState instance or None, default=None
         Seeds the weights, the batches, k-means and the noise. An int gives the same result, bit
-        for bit, on one machine with one number of CPU threads.
+        for bit, on one CPU machine with one number of threads; CUDA kernels may differ in the
+        last bits.
 
     Attributes
     ----------

@@ -48,7 +48,8 @@ class CKMDomainAdapter(ClusterMixin, BaseDeepClusterer):
         ``"balanced"`` draws every source class equally often in fine-tuning, ``"natural"`` as
         often as it occurs.
     n_init : int, default=1
-        Number of k-means++ starts, the best kept by the label-free :meth:`score`.
+        1 starts once, from the best of twenty runs of k-means. More are as many starts, each from
+        one run of k-means, of which the one with the best label-free :meth:`score` goes on.
     pretrain_epochs : int, default=50
         Epochs of the pretraining. An epoch passes once over the larger domain.
     max_epochs : int, default=100
@@ -111,9 +112,9 @@ class CKMDomainAdapter(ClusterMixin, BaseDeepClusterer):
 
     Notes
     -----
-    Each batch holds `batch_size` rows of either domain, so that the reconstruction weighs both
-    domains alike whatever their sizes. One pass of the network serves both; a module with batch
-    statistics would mix them.
+    Each batch holds `batch_size` rows of either domain, or all rows of a smaller one, so that a
+    large domain does not drown the other in the reconstruction. One pass of the network serves
+    both; a module with batch statistics would mix them.
 
     *Differences from the paper.* Algorithm 1 prints the clustering term on the source and leaves
     the cross-entropy out of the encoder's update; Eq. 4 and the text decide otherwise, and so does

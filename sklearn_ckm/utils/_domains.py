@@ -1,6 +1,7 @@
 """Which rows are source and which are target."""
 
 import numpy as np
+import torch
 
 _LARGEST_TAG = 2**31 - 1  # only the sign matters
 
@@ -24,6 +25,8 @@ def check_sample_domain(sample_domain, n_samples):
     ValueError
         If the length, the dtype or a value is wrong.
     """
+    if isinstance(sample_domain, torch.Tensor):
+        sample_domain = sample_domain.detach().cpu()
     tags = np.asarray(sample_domain)
     if tags.ndim == 2 and tags.shape[1] == 1:
         tags = tags[:, 0]

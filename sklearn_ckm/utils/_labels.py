@@ -3,6 +3,7 @@
 from numbers import Real
 
 import numpy as np
+import torch
 from sklearn.utils.multiclass import check_classification_targets
 
 UNLABELLED = -1  # among the codes, never among the labels
@@ -41,6 +42,8 @@ def check_labels(y, n_samples, name="y"):
     ValueError
         If `y` has more than one column or another length.
     """
+    if isinstance(y, torch.Tensor):
+        y = y.detach().cpu()
     if isinstance(y, (list, tuple)):
         y = np.asarray(y, dtype=object)  # strings and ints together would become strings
     y = np.asarray(y)
