@@ -98,8 +98,6 @@ def run(data, arm, seed, memory):
         "seed": seed,
         "accuracy": round(clustering_accuracy(y, model.labels_), 4),
         "nmi": round(normalized_mutual_info_score(y, model.labels_), 4),
-        "within_over_variance": round(last["within_over_variance"], 4),
-        "center_spread_over_variance": round(last["center_spread_over_variance"], 4),
         "min_cluster_fraction": round(last["min_cluster_fraction"], 4),
         "collapsed": int(model.stop_reason_ == "collapsed"),
         "seconds": round(time.perf_counter() - start, 1),
