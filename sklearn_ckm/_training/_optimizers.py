@@ -76,5 +76,16 @@ def load_named_state(optimizer, module, state):
     """
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    known = {i: state[names[id(p)]] for i, p in enumerate(parameters) if names[id(p)] in state}
+    known = {
+        i: {key: _as_laid_out(value, p) for key, value in state[names[id(p)]].items()}
+        for i, p in enumerate(parameters)
+        if names[id(p)] in state
+    }
     optimizer.load_state_dict({**optimizer.state_dict(), "state": known})
+
+
+def _as_laid_out(value, parameter):
+    """Moments in the memory layout of their parameter: fused updates pair the two by address."""
+    if not torch.is_tensor(value) or value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)

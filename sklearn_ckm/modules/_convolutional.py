@@ -2,6 +2,7 @@
 
 from math import ceil, log2
 
+import torch
 from torch import nn
 
 _FIRST_WIDTHS = (20, 50)
@@ -79,6 +80,7 @@ class ConvEncoder(nn.Module):
             nn.ReLU(),
             nn.Linear(n_hidden, n_components),
         )
+        self.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
 
     def forward(self, x):
         """Map images (n_samples, channels, height, width) to codes (n_samples, n_components)."""
@@ -119,6 +121,7 @@ class ConvDecoder(nn.Module):
         for n_in, n_out, size in zip(widths[::-1], outputs, sizes[-2::-1], strict=True):
             layers += [nn.Upsample(size=size), nn.Conv2d(n_in, n_out, 5, padding=2), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, z):
         """Map codes (n_samples, n_components) to images (n_samples, channels, height, width)."""

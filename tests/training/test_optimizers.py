@@ -68,3 +68,28 @@ def test_state_of_unknown_parameters_is_left_out():
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     load_named_state(optimizer, model, {"gone.weight": {"step": torch.tensor(1.0)}})
     assert not optimizer.state
+
+
+def test_loaded_state_follows_the_memory_layout_of_the_parameters():
+    models = [torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    make = resolve_optimizer("adam", torch.device("cpu"))
+    optimizers = [make(model.parameters(), lr=0.1) for model in models]
+    x = torch.arange(75.0).view(1, 3, 5, 5)
+
+    def step(model, optimizer):
+        optimizer.zero_grad()
+        model(x).square().sum().backward()
+        optimizer.step()
+
+    for model, optimizer in zip(models, optimizers, strict=True):
+        step(model, optimizer)
+    state = {
+        name: {key: value.contiguous() for key, value in values.items()}  # as a cache returns them
+        for name, values in named_state(optimizers[1], models[1]).items()
+    }
+    successor = make(models[1].parameters(), lr=0.1)
+    load_named_state(successor, models[1], state)
+    step(models[0], optimizers[0])
+    step(models[1], successor)
+    torch.testing.assert_close(models[1].weight, models[0].weight, rtol=0, atol=0)
