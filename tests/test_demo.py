@@ -89,7 +89,7 @@ def test_quick_demo_prints_the_table_and_writes_the_pictures(tmp_path):
 
 def test_missing_data_is_refused_with_the_message_of_the_loader(demo, tmp_path, capsys):
     error = check_refused(demo, capsys, ["--data", tmp_path, "--output", tmp_path / "out"])
-    assert "Expected the file 'usps.npz' in the folder" in error
+    assert "Expected the train rows of USPS in the folder" in error
     assert not (tmp_path / "out").exists()
 
 

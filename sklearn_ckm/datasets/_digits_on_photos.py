@@ -4,15 +4,16 @@
 
 import numpy as np
 from sklearn.datasets import load_digits, load_sample_images
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import Bunch
 
+from ._blend_with_photos import _draw_patches, _to_grey
 from ._digit_files import _check_classes
+from ._random_state import _check_local_random_state
 
 _SIZE = 8
 _SHRINK = 8  # photo pixels behind a digit pixel, by side
 _CONTRAST = 0.4
 _BRIGHT = 0.4
-_LUMINANCE_WEIGHTS = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 _DESCR = """\
 Digits on photos
 ----------------
@@ -77,6 +78,10 @@ def load_digits_on_photos(
     ValueError
         If the classes are not digits, or a class is in both domains.
 
+    See Also
+    --------
+    blend_with_photos : The recipe at full size and contrast, for images of one's own.
+
     Notes
     -----
     As in MNIST-M [1]_, a source image is :math:`|p - d|` with a photo patch :math:`p` and a digit
@@ -113,9 +118,9 @@ def load_digits_on_photos(
     images = digits.images[..., np.newaxis] / 16  # (n_samples, 8, 8, 1)
     y = digits.target.astype(np.int64)
     is_source, is_target = np.isin(y, source_classes), np.isin(y, target_classes)
-    patches = _draw_patches(np.count_nonzero(is_source), random_state)  # (n_source, 8, 8, 3)
+    patches = _draw_small_patches(np.count_nonzero(is_source), random_state)
     if not color:
-        patches = patches @ _LUMINANCE_WEIGHTS[:, np.newaxis]  # (n_source, 8, 8, 1)
+        patches = _to_grey(patches)  # (n_source, 8, 8, 1)
     X_src = np.abs(_away_from_grey(patches) - images[is_source])
     X_tgt = np.repeat(images[is_target], 3 if color else 1, axis=-1)
     return Bunch(
@@ -127,17 +132,15 @@ def load_digits_on_photos(
     )
 
 
-def _draw_patches(n_patches, random_state):
+def _draw_small_patches(n_patches, random_state):
     """Patches of the photos averaged down to (n_patches, 8, 8, 3), in [0, 1]."""
     photos = load_sample_images().images  # (height, width, 3) each
     side = _SIZE * _SHRINK
-    patches = np.empty((n_patches, _SIZE, _SIZE, 3))
-    for patch in patches:
-        photo = photos[random_state.randint(len(photos))]
-        top, left = (random_state.randint(size - side + 1) for size in photo.shape[:2])
-        crop = photo[top : top + side, left : left + side] / 255
-        patch[:] = crop.reshape(_SIZE, _SHRINK, _SIZE, _SHRINK, 3).mean(axis=(1, 3))
-    return patches
+    small = np.empty((n_patches, _SIZE, _SIZE, 3))
+    patches = _draw_patches(photos, n_patches, (side, side), random_state)
+    for out, patch in zip(small, patches, strict=True):
+        out[:] = patch.reshape(_SIZE, _SHRINK, _SIZE, _SHRINK, 3).mean(axis=(1, 3))
+    return small
 
 
 def _away_from_grey(patches):
@@ -150,8 +153,3 @@ def _channels_first(images):
     """(n, h, w, c) to contiguous float32 (n, c, h, w); rounding may not leave [0, 1]."""
     images = np.ascontiguousarray(np.moveaxis(images, -1, 1), dtype=np.float32)
     return np.clip(images, 0, 1)
-
-
-def _check_local_random_state(random_state):
-    """As scikit-learn's ``check_random_state``, but None is a fresh state, not numpy's own."""
-    return np.random.RandomState() if random_state is None else check_random_state(random_state)

@@ -3,7 +3,7 @@ import os
 import numpy as np
 import pytest
 
-from sklearn_ckm.datasets import _digit_files, load_mnist, load_usps
+from sklearn_ckm.datasets import _mnist, _usps, load_mnist, load_usps
 
 COUNTS = {"train": (3, 2, 1, 2, 1, 2, 1, 1, 2, 1), "test": (1, 1, 2, 1, 1, 1, 1, 1, 1, 2)}
 
@@ -17,12 +17,8 @@ def make_digits(part, size):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder of small files, which the loaders take for complete ones."""
-    monkeypatch.setattr(
-        _digit_files,
-        "_MNIST_PARTS",
-        {part: (f"mnist_{part}.npz", (28, 28), counts) for part, counts in COUNTS.items()},
-    )
-    monkeypatch.setattr(_digit_files, "_USPS_COUNTS", COUNTS)
+    monkeypatch.setattr(_mnist, "_COUNTS", COUNTS)
+    monkeypatch.setattr(_usps, "_COUNTS", COUNTS)
     for part in COUNTS:
         X, y = make_digits(part, (28, 28))
         np.savez(tmp_path / f"mnist_{part}.npz", X=X, y=y)
@@ -82,15 +78,33 @@ def test_only_the_file_of_the_subset_is_needed(folder):
     assert len(X) == len(y) == sum(COUNTS["test"])
 
 
+@LOADERS
+def test_arrays_are_contiguous_and_writeable_copies(folder, load, size):
+    X, y = load(folder, subset="all")
+    for array in (X, y):
+        assert array.flags["C_CONTIGUOUS"] and array.flags["WRITEABLE"] and array.base is None
+
+
 @pytest.mark.parametrize(
     "load, name, place",
-    [(load_mnist, "mnist_train.npz", "yann.lecun.com"), (load_usps, "usps.npz", "libsvmtools")],
+    [(load_mnist, "mnist", "ossci-datasets"), (load_usps, "usps", "libsvmtools")],
 )
-def test_missing_file_names_file_folder_and_publisher(tmp_path, load, name, place):
-    with pytest.raises(FileNotFoundError, match=f"'{name}' in the folder") as error:
-        load(tmp_path / "nowhere")
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_missing_file_names_data_set_folder_publisher_and_remedy(tmp_path, load, name, place, part):
+    message = f"Expected the {part} rows of {name.upper()} in the folder"
+    with pytest.raises(FileNotFoundError, match=message) as error:
+        load(tmp_path / "nowhere", subset=part)
     assert repr(str(tmp_path / "nowhere")) in str(error.value)
-    assert place in str(error.value) and "openml.org" in str(error.value)
+    assert place in str(error.value) and f"fetch_digits('{name}', folder)" in str(error.value)
+
+
+def test_missing_file_names_the_files_of_every_layout(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        load_mnist(tmp_path, subset="test")
+    for name in ("mnist_test.npz", "t10k-images-idx3-ubyte", "t10k-labels-idx1", "mnist.npz"):
+        assert name in str(error.value)
+    with pytest.raises(FileNotFoundError, match=r"usps.npz, or usps.t or usps.t.bz2; found none"):
+        load_usps(tmp_path, subset="test")
 
 
 @LOADERS
@@ -167,6 +181,24 @@ def test_single_array_raises(folder):
         load_usps(folder)
 
 
+@LOADERS
+def test_damaged_archive_raises(folder, load, size):
+    path = folder / ("usps.npz" if load is load_usps else "mnist_train.npz")
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=f"in {path.name}, got a damaged or foreign file"):
+        load(folder)
+
+
+def test_unreadable_file_raises_the_error_of_the_operating_system(folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(np, "load", refuse)
+    with pytest.raises(PermissionError, match="Permission denied"):
+        load_usps(folder)
+
+
+@pytest.mark.slow
 def test_published_files_have_the_published_rows():
     folder = os.environ.get("SKLEARN_CKM_DATA")
     if not folder:
