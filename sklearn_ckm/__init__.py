@@ -2,6 +2,6 @@
 
 from ._version import __version__
 from .cluster import ConcreteKMeans
-from .domain_adaptation import CKMDomainAdapter
+from .domain_adaptation import CKMDomainAdapter, CKMSemiSupervisedAdapter
 
-__all__ = ["CKMDomainAdapter", "ConcreteKMeans", "__version__"]
+__all__ = ["CKMDomainAdapter", "CKMSemiSupervisedAdapter", "ConcreteKMeans", "__version__"]

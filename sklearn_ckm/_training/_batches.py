@@ -1,17 +1,20 @@
 """Batches of both domains: tensors on the device, drawn by index."""
 
+from itertools import repeat
 from math import ceil
 from typing import NamedTuple
 
 import torch
 
+_MOST_SHOTS = 256  # labelled target rows in a batch
+
 
 class Batch(NamedTuple):
-    """One batch; the source comes first.
+    """One batch: rows of the source, of the target, and labelled rows of the target again.
 
     Attributes
     ----------
-    x : Tensor of shape (n_source + n_target, *input_shape)
+    x : Tensor of shape (n_source + n_target + n_shots, *input_shape)
         float32 inputs.
     n_source : int
         How many of the rows are source.
@@ -19,12 +22,20 @@ class Batch(NamedTuple):
         Class indices of the source rows, -1 where unlabelled.
     target_index : Tensor of shape (n_target,)
         Where the target rows stand in the target data.
+    y_shots : Tensor of shape (n_shots,) or None
+        Class indices of the labelled target rows that stand last; None where there are none.
     """
 
     x: torch.Tensor
     n_source: int
     y: torch.Tensor | None
     target_index: torch.Tensor
+    y_shots: torch.Tensor | None = None
+
+    @property
+    def n_rows(self):
+        """How many rows of both domains come before the labelled ones."""
+        return self.n_source + len(self.target_index)
 
 
 def as_float(x):
@@ -48,6 +59,9 @@ class DomainBatches:
         Source inputs on the same device.
     y_source : Tensor of shape (n_source,) or None, default=None
         Class indices, -1 where unlabelled.
+    y_target : Tensor of shape (n_target,) or None, default=None
+        Class indices, -1 where unlabelled. Every batch holds all labelled target rows besides, or
+        256 of them, drawn like the others, where there are more.
     batch_size : int, default=256
         Rows of each domain in a batch.
     is_balanced : bool, default=False
@@ -61,6 +75,7 @@ class DomainBatches:
         X_target,
         X_source=None,
         y_source=None,
+        y_target=None,
         *,
         batch_size=256,
         is_balanced=False,
@@ -74,6 +89,10 @@ class DomainBatches:
         self.n_target_batch = min(batch_size, len(X_target))
         self.n_source_batch = 0 if X_source is None else min(batch_size, len(X_source))
         self.n_batches = max(ceil(n / min(batch_size, n)) for n in sizes)
+        self.shots = torch.empty(0, dtype=torch.int64, device=X_target.device)
+        if y_target is not None:
+            self.y_target = y_target
+            self.shots = (y_target >= 0).nonzero().flatten()
         self._source_cdf = None
         if is_balanced and y_source is not None:
             self._source_cdf = _balanced_cdf(y_source)
@@ -88,14 +107,23 @@ class DomainBatches:
 
     def __iter__(self):
         target_index = self._permutations(len(self.X_target), self.n_target_batch)
-        if self.X_source is None:
-            for index in target_index:
-                yield Batch(as_float(self.X_target[index]), 0, None, index)
-            return
-        for index_s, index_t in zip(self._source_index(), target_index, strict=True):
-            x = torch.cat([self.X_source[index_s], self.X_target[index_t]])
-            y = None if self.y_source is None else self.y_source[index_s]
-            yield Batch(as_float(x), len(index_s), y, index_t)
+        source_index = repeat(None) if self.X_source is None else self._source_index()
+        shots = self._shot_index()
+        for index_s, index_t, index_l in zip(source_index, target_index, shots, strict=False):
+            n_source = 0 if index_s is None else len(index_s)
+            parts = [self.X_target[index_t]]
+            if n_source:
+                parts.insert(0, self.X_source[index_s])
+            if index_l is not None:
+                parts.append(self.X_target[index_l])
+            x = torch.cat(parts) if len(parts) > 1 else parts[0]
+            yield Batch(
+                as_float(x),
+                n_source,
+                None if self.y_source is None else self.y_source[index_s],
+                index_t,
+                None if index_l is None else self.y_target[index_l],
+            )
 
     def _permutations(self, n_rows, n_drawn):
         """Row indices of every batch of an epoch, (n_batches, n_drawn)."""
@@ -114,6 +142,14 @@ class DomainBatches:
             shape, generator=self.generator, device=self.device, dtype=torch.float64
         )
         return torch.searchsorted(self._source_cdf, uniform).clamp_max_(len(self.X_source) - 1)
+
+    def _shot_index(self):
+        """Labelled target rows of every batch of an epoch."""
+        if not len(self.shots):
+            return repeat(None)
+        if len(self.shots) <= _MOST_SHOTS:
+            return repeat(self.shots)
+        return self.shots[self._permutations(len(self.shots), _MOST_SHOTS)]
 
 
 def _balanced_cdf(y):

@@ -61,3 +61,9 @@ def distances_in_blocks(z, centers):
     """Squared distances (n_samples, n_clusters) of many embeddings, in bounded memory."""
     n_rows = max(1, _BLOCK_ELEMENTS["cpu"] // centers.numel())
     return torch.cat([squared_distances(block, centers) for block in z.split(n_rows)])
+
+
+def embed(model, X, device, prepare=None):
+    """Embeddings of all rows, (n_samples, n_components) float32 on `device`, in eval mode."""
+    model.eval()
+    return forward_in_blocks(lambda x: model.encoder(x).float(), X, device, prepare)

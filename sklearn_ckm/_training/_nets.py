@@ -8,6 +8,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
 
 from ._criteria import JointCriterion, ReconstructionCriterion
+from ._inference import distances_in_blocks, embed
 from ._monitors import ClusteringMonitors
 from ._optimizers import load_named_state
 
@@ -97,7 +98,7 @@ class PhaseNet(NeuralNet):
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """Train one epoch and record its mean losses and monitors."""
         self._set_training(True)
-        self.on_train_epoch_begin()
+        self.on_train_epoch_begin(iterator)
         has_listener = self._has_listener = self._has_batch_listener()
         n_batches, totals = len(iterator), None
         for i, batch in enumerate(iterator):
@@ -124,16 +125,21 @@ class PhaseNet(NeuralNet):
         optimizer = self.optimizer_
         optimizer.zero_grad()
         with self._arithmetic():
-            terms, clustering = self.criterion_(
-                self.module_, batch, progress=self.progress, generator=self.generator
-            )
+            terms, clustering = self.evaluate_batch(batch)
         terms["loss"].backward()
         self.on_gradient(batch, clustering, is_last)
         if self._has_listener:
             named = list(self.get_all_learnable_params())
             self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
         optimizer.step()
+        self.on_update(batch)
         return terms
+
+    def evaluate_batch(self, batch):
+        """Loss terms of a batch, and what else the criterion has to tell."""
+        return self.criterion_(
+            self.module_, batch, progress=self.progress, generator=self.generator
+        )
 
     def on_batch_begin(self, net, batch=None, training=False, **kwargs):
         """Leave the record of the batch to :meth:`run_single_epoch`."""
@@ -143,11 +149,14 @@ class PhaseNet(NeuralNet):
         """Share of the epochs that are done."""
         return min((len(self.history) - 1) / max(self.max_epochs, 1), 1.0)
 
-    def on_train_epoch_begin(self):
+    def on_train_epoch_begin(self, batches):
         """Called before the batches of an epoch."""
 
     def on_gradient(self, batch, clustering, is_last):
         """Called between the backward pass and the update."""
+
+    def on_update(self, batch):
+        """Called after the update."""
 
     def on_train_epoch_end(self, n_batches):
         """Called after the batches of an epoch, before the callbacks."""
@@ -238,13 +247,43 @@ class FineTuningNet(PhaseNet):
             load_named_state(self.optimizer_, self.module_, self.optimizer_state)
         n_clusters = len(self.module_.centers.positions)
         self.monitors = ClusteringMonitors(len(self.labels), n_clusters, self.labels)
+        self.clustering_state = self.criterion_.objective.start(self.module_.centers.positions)
         self.n_still = 0
         return self
 
-    def on_train_epoch_begin(self):
-        """Start the sums of the epoch."""
+    def evaluate_batch(self, batch):
+        """Loss terms of a batch, and what the objective did with it."""
+        return self.criterion_(
+            self.module_,
+            batch,
+            progress=self.progress,
+            generator=self.generator,
+            state=self.clustering_state,
+        )
+
+    def on_train_epoch_begin(self, batches):
+        """Start the sums of the epoch, and show the objective all target rows if it asks for."""
         self.monitors.start_epoch()
         self._farthest = None
+        objective = self.criterion_.objective
+        if objective.needs_all_rows(len(self.history) - 1):
+            z = embed(self.module_, batches.X_target, batches.device)
+            self._set_training(True)
+            centers = self.module_.centers
+            distances = distances_in_blocks(z, centers.positions.detach())
+            objective.read_all_rows(self.clustering_state, distances, centers.temperature)
+
+    def on_update(self, batch):
+        """Move the centres, where the objective has a rule of its own for that."""
+        objective = self.criterion_.objective
+        if objective.moves_centers:
+            encoder = self.module_.encoder.eval()
+            with torch.no_grad():
+                z = encoder(batch.x[batch.n_source : batch.n_rows]).float()
+            self.module_.encoder.train()
+            objective.move_centers(
+                self.clustering_state, z, self.module_.centers.positions.detach()
+            )
 
     def on_gradient(self, batch, clustering, is_last):
         """Feed the monitors."""

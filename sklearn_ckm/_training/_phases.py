@@ -10,12 +10,13 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import PrintLog
+from torch.nn.functional import one_hot
 
 from ..modules import Centers, ClusteringModel
 from ..utils._random import make_generator, torch_seed
 from ._batches import DomainBatches
-from ._inference import distances_in_blocks, forward_in_blocks
-from ._nets import FineTuningNet, PretrainingNet
+from ._inference import distances_in_blocks
+from ._nets import FineTuningNet, PhaseNet, PretrainingNet
 from ._optimizers import named_state
 from ._progress import EpochProgressBar
 
@@ -33,13 +34,14 @@ class TrainingData:
         float32 or uint8.
     source : Tensor of shape (n_source, *input_shape) or None
         float32 or uint8.
-    y_source : Tensor of shape (n_source,) or None
+    y_source, y_target : Tensor of shape (n_source,) or (n_target,), or None
         Class indices, -1 where unlabelled; None where no row is labelled.
     """
 
     target: torch.Tensor
     source: torch.Tensor | None = None
     y_source: torch.Tensor | None = None
+    y_target: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,37 @@ def pretrain(model, data, settings, *, max_epochs, seed):
     return epoch_records(net), named_state(net.optimizer_, net.module_)
 
 
+def run_phase(model, criterion, batches, settings, *, phase, max_epochs, seed):
+    """Train `model` in place on a criterion.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Trained in place.
+    criterion : nn.Module
+        As :class:`PhaseNet` calls it.
+    batches : DomainBatches
+        What to train on.
+    settings : TrainingSettings
+        Settings of the fit.
+    phase : str
+        Name of the phase in the history.
+    max_epochs : int
+        Number of epochs.
+    seed : int
+        Seed of whatever is random in the network.
+
+    Returns
+    -------
+    net : PhaseNet
+    """
+    net = PhaseNet(
+        model, criterion, phase=phase, max_epochs=max_epochs, **settings.net_kwargs(seed, phase)
+    )
+    with torch_seed(seed, settings.device):
+        return net.fit(batches)
+
+
 def start_centers(z, n_clusters, *, seed, n_starts=_KMEANS_STARTS):
     """Run k-means from k-means++ starts in the embedding and return the best centres.
 
@@ -162,6 +195,51 @@ def start_centers(z, n_clusters, *, seed, n_starts=_KMEANS_STARTS):
         warnings.simplefilter("ignore", ConvergenceWarning)
         kmeans.fit(z)
     return torch.from_numpy(kmeans.cluster_centers_.astype(np.float32))
+
+
+def class_means(z, y):
+    """Mean embedding of each labelled class (Eq. 6, right for unequal counts as well).
+
+    Parameters
+    ----------
+    z : Tensor of shape (n_samples, n_components)
+        Embeddings.
+    y : Tensor of shape (n_samples,)
+        Class indices from 0, each of which occurs; -1 where unlabelled.
+
+    Returns
+    -------
+    means : Tensor of shape (n_classes, n_components)
+        On the CPU, float32.
+    """
+    z, y = z.cpu().double(), y.cpu()
+    members = one_hot(y[y >= 0]).double()  # (n_labelled, n_classes)
+    return (members.T @ z[y >= 0] / members.sum(0).unsqueeze(1)).float()
+
+
+def start_centers_apart(z, named, n_unnamed, *, seed):
+    """Centres for the rows that lie far from the named ones.
+
+    Parameters
+    ----------
+    z : Tensor of shape (n_samples, n_components)
+        Target embeddings.
+    named : Tensor of shape (n_named, n_components)
+        Centres that stand already.
+    n_unnamed : int
+        Number of further centres.
+    seed : int
+        Seed of the starts.
+
+    Returns
+    -------
+    centers : Tensor of shape (n_unnamed, n_components)
+        k-means, from k-means++ starts, on the rows farthest from their nearest named centre: an
+        equal share of all rows for each further centre.
+    """
+    nearest = distances_in_blocks(z, named.to(z.device)).amin(1)
+    n_far = max(n_unnamed, len(z) * n_unnamed // (len(named) + n_unnamed))
+    return start_centers(z[nearest.topk(n_far).indices.sort().values], n_unnamed, seed=seed)
 
 
 def set_centers(model, z, positions, temperature):
@@ -205,6 +283,7 @@ def start_finetuning(model, data, settings, *, is_balanced, seed, **net_kwargs):
         data.target,
         data.source,
         data.y_source,
+        data.y_target,
         batch_size=settings.batch_size,
         is_balanced=is_balanced,
         generator=make_generator(seed, settings.device),
@@ -218,7 +297,7 @@ def strip_net(net):
     net.trim_for_prediction()
     # skorch maps `module_` to another device on loading, but not the `module` it was made from
     training_only = ("optimizer", "optimizer_state", "generator", "labels", "monitors", "_farthest")
-    for name in ("module", *training_only):
+    for name in ("module", *training_only, "clustering_state"):
         setattr(net, name, None)
     return net
 
@@ -227,9 +306,3 @@ def epoch_records(net):
     """History of a net as plain dicts, without its batches."""
     left_out = ("batches", "train_loss", "train_loss_best")
     return [{k: v for k, v in row.items() if k not in left_out} for row in net.history]
-
-
-def embed(model, X, device, prepare=None):
-    """Embeddings of all rows, (n_samples, n_components) float32 on `device`, in eval mode."""
-    model.eval()
-    return forward_in_blocks(lambda x: model.encoder(x).float(), X, device, prepare)

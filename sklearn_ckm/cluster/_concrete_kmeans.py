@@ -2,7 +2,7 @@
 
 from sklearn.base import ClusterMixin, _fit_context
 
-from .._base import BaseDeepClusterer
+from .._deep_clusterer import BaseDeepClusterer
 
 
 class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
@@ -35,9 +35,10 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
     image_shape : tuple of int, default=None
         ``(channels, height, width)`` of images that come flattened to rows, so that scikit-learn
         transformers can stand in front. Arrays of four dimensions need none.
-    objective : {"ckm"} or BaseClusteringObjective, default="ckm"
-        The clustering loss; settings of its own are reached as ``objective__...`` when an instance
-        such as :class:`~sklearn_ckm.objectives.ConcreteKMeansObjective` is given.
+    objective : {"ckm", "dec", "dcn", "soft-kmeans"} or BaseClusteringObjective, default="ckm"
+        The clustering loss: concrete k-means, deep embedded clustering, deep clustering network or
+        soft k-means. Settings of its own are reached as ``objective__...`` when an instance such
+        as :class:`~sklearn_ckm.objectives.ConcreteKMeansObjective` is given.
     lambda_clustering : float, default=0.1
         Weight of the clustering term (lambda 1). Both terms are means over samples of sums over
         features. Larger values make tighter clusters, whether or not they are the right ones.

@@ -2,19 +2,15 @@
 
 from numbers import Real
 
-import numpy as np
-import torch
 from sklearn.base import ClusterMixin, _fit_context
 from sklearn.utils import metadata_routing
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
-from .._base import BaseDeepClusterer
-from ..utils._domains import split_domains
-from ..utils._labels import check_labels, encode_labels
+from .._deep_clusterer import BaseDeepClusterer
+from ._domain_input import DomainInputMixin
 
 
-class CKMDomainAdapter(ClusterMixin, BaseDeepClusterer):
+class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     """Cluster a target domain with what a labelled source domain of other classes teaches.
 
     An autoencoder is pretrained on both domains; k-means places centres among the target's
@@ -35,8 +31,9 @@ class CKMDomainAdapter(ClusterMixin, BaseDeepClusterer):
         The network, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     image_shape : tuple of int, default=None
         ``(channels, height, width)`` of images that come flattened to rows.
-    objective : {"ckm"} or BaseClusteringObjective, default="ckm"
-        The clustering loss of the target.
+    objective : {"ckm", "dec", "dcn", "soft-kmeans"} or BaseClusteringObjective, default="ckm"
+        The clustering loss of the target, as in :class:`~sklearn_ckm.ConcreteKMeans`. ``"dec"``
+        and ``"dcn"`` are DEC-UDA and DCN-UDA of the paper's comparison.
     lambda_clustering : float, default=0.1
         Weight of the clustering term (lambda 1). All terms are means over samples of sums over
         features.
@@ -47,6 +44,10 @@ class CKMDomainAdapter(ClusterMixin, BaseDeepClusterer):
     source_sampling : {"balanced", "natural"}, default="balanced"
         ``"balanced"`` draws every source class equally often in fine-tuning, ``"natural"`` as
         often as it occurs.
+    source_in_finetuning : bool, default=True
+        Whether the source takes part in the fine-tuning. False uses it for the pretraining alone
+        and reads no label at all; fine-tuning then minimises reconstruction and clustering of the
+        target. This is "Src + Targ Clustering" of the paper's comparison.
     n_init : int, default=1
         1 starts once, from the best of twenty runs of k-means. More are as many starts, each from
         one run of k-means, of which the one with the best label-free :meth:`score` goes on.
@@ -141,6 +142,7 @@ class CKMDomainAdapter(ClusterMixin, BaseDeepClusterer):
         **BaseDeepClusterer._parameter_constraints,
         "lambda_classification": [Interval(Real, 0, None, closed="left")],
         "source_sampling": [StrOptions({"balanced", "natural"})],
+        "source_in_finetuning": ["boolean"],
     }
 
     # the one request of this class; X_tgt is for direct calls
@@ -159,6 +161,7 @@ class CKMDomainAdapter(ClusterMixin, BaseDeepClusterer):
         lambda_classification=1.0,
         temperature="auto",
         source_sampling="balanced",
+        source_in_finetuning=True,
         n_init=1,
         pretrain_epochs=50,
         max_epochs=100,
@@ -184,6 +187,7 @@ class CKMDomainAdapter(ClusterMixin, BaseDeepClusterer):
         self.lambda_classification = lambda_classification
         self.temperature = temperature
         self.source_sampling = source_sampling
+        self.source_in_finetuning = source_in_finetuning
         self.n_init = n_init
         self.pretrain_epochs = pretrain_epochs
         self.max_epochs = max_epochs
@@ -236,16 +240,16 @@ class CKMDomainAdapter(ClusterMixin, BaseDeepClusterer):
             If a centre ends dead, doubled, collapsed or away from the data.
         """
         with self._as_before_on_error():
-            if X_tgt is not None:
-                X_source, y_source, X_target = self._check_two_arrays(X, y, X_tgt, sample_domain)
-            else:
-                X_source, y_source, X_target = self._check_stacked(X, y, sample_domain)
-            codes, classes = None, np.empty(0, dtype=np.int64)
-            if y_source is not None:
-                codes, classes = encode_labels(y_source, "the source's labels")
-            self._check_same_classes(classes)
-            self._fit(X_target, X_source, codes if len(classes) else None, len(classes))
-            self.source_classes_ = classes
+            domains = self._read_domains(X, y, X_tgt, sample_domain=sample_domain)
+            self._check_same_classes(domains.source_classes)
+            self._fit(
+                domains.X_target,
+                domains.X_source,
+                domains.y_source,
+                len(domains.source_classes),
+                tunes_source=self.source_in_finetuning,
+            )
+            self.source_classes_ = domains.source_classes
         return self
 
     def fit_predict(self, X, y=None, *, X_tgt=None, sample_domain=None):
@@ -265,35 +269,6 @@ class CKMDomainAdapter(ClusterMixin, BaseDeepClusterer):
         if X_tgt is not None or sample_domain is None:
             return self.labels_
         return self.predict(X)
-
-    def predict_source(self, X):
-        """Classify rows with the source's classifier.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
-            Rows of either domain.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-            Elements of ``source_classes_``.
-
-        Raises
-        ------
-        ValueError
-            If no source row was labelled in ``fit``.
-        """
-        check_is_fitted(self)
-        classifier = self._net.module_.classifier
-        if classifier is None:
-            raise ValueError(
-                "Expected a fit with labelled source rows for predict_source, got none. Pass y_src."
-            )
-        z = self._embed(self._check_X(X))
-        with torch.no_grad():
-            codes = classifier(z).argmax(1)
-        return self.source_classes_[codes.cpu().numpy()]
 
     def score(self, X, y=None, *, sample_domain=None, sample_weight=None):
         """Label-free score: agreement of the clusters with neighbourhoods of the inputs.
@@ -319,36 +294,3 @@ class CKMDomainAdapter(ClusterMixin, BaseDeepClusterer):
             chance. Unlike the loss or the inertia it does not rise when the embedding shrinks.
         """
         return self._score_rows(X, sample_weight, sample_domain)
-
-    def _check_same_classes(self, classes):
-        """A warm start goes on with the classifier, and so with its classes."""
-        before = getattr(self, "source_classes_", None)
-        if self.warm_start and before is not None and not np.array_equal(before, classes):
-            raise ValueError(
-                f"Expected the source classes {before.tolist()} of the fit that warm_start "
-                f"continues, got {classes.tolist()}. Set warm_start=False."
-            )
-
-    def _check_two_arrays(self, X, y, X_tgt, sample_domain):
-        """Validate ``fit(X_src, y_src, X_tgt=X_tgt)``."""
-        if sample_domain is not None:
-            raise ValueError(
-                "Expected either X_tgt or sample_domain, got both. Use X_tgt with the source alone "
-                "in X, or stack both domains in X and tag them with sample_domain."
-            )
-        X_target = self._check_rows(X_tgt, reset=True, name="X_tgt")
-        X_source = self._check_rows(X, reset=False, name="X_src")
-        y_source = None if y is None else check_labels(y, len(X_source), "y_src")
-        return X_source, y_source, X_target
-
-    def _check_stacked(self, X, y, sample_domain):
-        """Validate ``fit(X, y, sample_domain=d)`` and ``fit(X, y)``."""
-        X = self._check_rows(X, reset=True)
-        y = None if y is None else check_labels(y, len(X))
-        if sample_domain is not None:
-            is_source, is_target = split_domains(len(X), sample_domain)
-            return X[is_source], None if y is None else y[is_source], X[is_target]
-        is_labelled = np.zeros(len(X), dtype=bool) if y is None else encode_labels(y)[0] >= 0
-        if not is_labelled.any():
-            return None, None, X
-        return (X, y, X) if is_labelled.all() else (X[is_labelled], y[is_labelled], X)

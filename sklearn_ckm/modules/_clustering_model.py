@@ -25,7 +25,7 @@ class ClusteringModel(nn.Module):
         self.classifier = classifier
         self.centers = centers
 
-    def forward(self, x):
-        """Map inputs to codes and reconstructions."""
+    def forward(self, x, n_decoded=None):
+        """Map inputs to codes, and the first `n_decoded` codes (all by default) back to inputs."""
         z = self.encoder(x)
-        return z, self.decoder(z)
+        return z, self.decoder(z[:n_decoded])

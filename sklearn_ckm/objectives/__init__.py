@@ -2,5 +2,15 @@
 
 from ._base import BaseClusteringObjective, ClusteringStep
 from ._concrete_kmeans import ConcreteKMeansObjective
+from ._dcn import DCNObjective
+from ._dec import DECObjective
+from ._soft_kmeans import SoftKMeansObjective
 
-__all__ = ["BaseClusteringObjective", "ClusteringStep", "ConcreteKMeansObjective"]
+__all__ = [
+    "BaseClusteringObjective",
+    "ClusteringStep",
+    "ConcreteKMeansObjective",
+    "DCNObjective",
+    "DECObjective",
+    "SoftKMeansObjective",
+]

@@ -27,20 +27,75 @@ class ClusteringStep(NamedTuple):
     choice: torch.Tensor
 
 
+def current_temperature(temperature, distances):
+    """Return the temperature of a batch, which may be a function of its squared distances."""
+    return temperature(distances.detach()) if callable(temperature) else temperature
+
+
 class BaseClusteringObjective(BaseEstimator):
     """Base of the clustering objectives.
 
     An objective holds settings and no learned state, so that ``clone`` copies it and a search
     reaches its parameters as ``objective__...``. Subclasses define :meth:`step`, and
-    :meth:`log_probabilities` where their assignment is not the one below.
+    :meth:`log_probabilities` where their assignment is not the one below. What an objective must
+    remember during a fit stands in the state that :meth:`start` makes and the training loop
+    keeps: an objective that reads the whole target now and then defines :meth:`needs_all_rows` and
+    :meth:`read_all_rows`, one that moves the centres by a rule of its own sets `moves_centers` and
+    defines :meth:`move_centers`.
 
     Think twice before adding to this class: it is what every further objective must obey.
     """
 
     reseed_empty = False  # whether centres without rows are moved, see ConcreteKMeansObjective
+    moves_centers = False  # whether move_centers is called after each update
 
     def check_settings(self):
         """Raise ``ValueError`` where a setting makes no sense; called once per fit."""
+
+    def start(self, centers):
+        """Return the state of one fit.
+
+        Parameters
+        ----------
+        centers : Tensor of shape (n_clusters, n_components)
+            The centres as they start.
+
+        Returns
+        -------
+        state : dict of str to Tensor
+            Passed to the other methods; empty by default.
+        """
+        return {}
+
+    def needs_all_rows(self, epoch):
+        """Whether :meth:`read_all_rows` must be called before the epoch, counted from 0."""
+        return False
+
+    def read_all_rows(self, state, distances, temperature):
+        """Look at the whole target, before an epoch.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor
+            Updated in place.
+        distances : Tensor of shape (n_target, n_clusters)
+            Squared distances of all target rows to the centres, in eval mode, without a graph.
+        temperature : Tensor of shape ()
+            Scale of the logits.
+        """
+
+    def move_centers(self, state, z, centers):
+        """Move the centres after an update of the network, if `moves_centers` is set.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor
+            Updated in place.
+        z : Tensor of shape (n_samples, n_components)
+            Embeddings of the batch by the updated network, without a graph.
+        centers : Tensor of shape (n_clusters, n_components)
+            Changed in place.
+        """
 
     def log_probabilities(self, distances, temperature):
         """Log-probability of each cluster given squared distances, in nats.
@@ -59,7 +114,9 @@ class BaseClusteringObjective(BaseEstimator):
         """
         return (-distances / temperature).log_softmax(1)
 
-    def step(self, z, centers, temperature, *, progress, generator):
+    def step(
+        self, z, centers, temperature, *, progress=0.0, generator=None, index=None, state=None
+    ):
         """Loss of one batch.
 
         Parameters
@@ -74,6 +131,10 @@ class BaseClusteringObjective(BaseEstimator):
             Share of the epochs that are done, in [0, 1).
         generator : torch.Generator
             Source of randomness on the device of `z`.
+        index : Tensor of shape (n_samples,)
+            Where the rows stand in the target.
+        state : dict of str to Tensor
+            What :meth:`start` made.
 
         Returns
         -------

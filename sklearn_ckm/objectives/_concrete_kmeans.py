@@ -4,7 +4,7 @@ from numbers import Real
 
 from ..losses import concrete_kmeans_loss, squared_distances, straight_through_assignment
 from ..losses._concrete_kmeans import ESTIMATORS, FORMS
-from ._base import BaseClusteringObjective, ClusteringStep
+from ._base import BaseClusteringObjective, ClusteringStep, current_temperature
 from ._schedules import check_schedule, scheduled
 
 
@@ -95,12 +95,12 @@ class ConcreteKMeansObjective(BaseClusteringObjective):
         check_schedule(self.relaxation, "relaxation", is_valid=_is_positive, wanted="positive")
         check_schedule(self.noise, "noise", is_valid=_is_nonnegative, wanted="at least 0")
 
-    def step(self, z, centers, temperature, *, progress, generator):
+    def step(
+        self, z, centers, temperature, *, progress=0.0, generator=None, index=None, state=None
+    ):
         """Loss of one batch; see :meth:`BaseClusteringObjective.step`."""
         distances = squared_distances(z, centers)
-        if callable(temperature):
-            temperature = temperature(distances.detach())
-        logits = self.log_probabilities(distances, temperature)
+        logits = self.log_probabilities(distances, current_temperature(temperature, distances))
         assignment, choice = straight_through_assignment(
             logits,
             relaxation=scheduled(self.relaxation, progress, geometric=True),

@@ -4,8 +4,16 @@ from sklearn.base import clone
 
 from ._base import BaseClusteringObjective
 from ._concrete_kmeans import ConcreteKMeansObjective
+from ._dcn import DCNObjective
+from ._dec import DECObjective
+from ._soft_kmeans import SoftKMeansObjective
 
-OBJECTIVES = {"ckm": ConcreteKMeansObjective}
+OBJECTIVES = {
+    "ckm": ConcreteKMeansObjective,
+    "dec": DECObjective,
+    "dcn": DCNObjective,
+    "soft-kmeans": SoftKMeansObjective,
+}
 
 
 def resolve_objective(objective):
@@ -13,7 +21,7 @@ def resolve_objective(objective):
 
     Parameters
     ----------
-    objective : {"ckm"} or BaseClusteringObjective
+    objective : {"ckm", "dec", "dcn", "soft-kmeans"} or BaseClusteringObjective
         The parameter of an estimator.
 
     Returns

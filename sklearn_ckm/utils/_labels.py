@@ -58,7 +58,19 @@ def check_labels(y, n_samples, name="y"):
     return y
 
 
-def encode_labels(y, name="y"):
+def _is_marker(y, marker):
+    """Where labels equal an int that stands for "unlabelled", or its text among strings."""
+    if y.dtype.kind in "US":
+        return y == np.array(str(marker)).astype(y.dtype.kind)
+    if y.dtype.kind != "O":
+        return np.zeros(len(y), bool) if y.dtype.kind in "bmM" else y == marker
+    known = (marker, str(marker))
+    is_bool = (bool, np.bool_)
+    found = (not isinstance(label, is_bool) and label in known for label in y.tolist())
+    return np.fromiter(found, bool, len(y))
+
+
+def encode_labels(y, name="y", *, unlabelled=None):
     """Encode labels as indices into their sorted classes.
 
     Parameters
@@ -67,6 +79,9 @@ def encode_labels(y, name="y"):
         Ints, strings, booleans or objects. ``NaN`` and ``None`` mean unlabelled.
     name : str, default="y"
         What the messages call it.
+    unlabelled : int or None, default=None
+        A further value that means unlabelled, as a number or, as numpy makes of it among strings,
+        as text.
 
     Returns
     -------
@@ -86,6 +101,8 @@ def encode_labels(y, name="y"):
         is_missing = np.fromiter(map(_is_missing, y.tolist()), bool, len(y))
     else:
         is_missing = np.zeros(len(y), bool)
+    if unlabelled is not None:
+        is_missing |= _is_marker(y, unlabelled)
     labelled = y[~is_missing]
     if labelled.dtype.kind == "O" and _is_homogeneous(labelled):
         labelled = np.array(labelled.tolist())  # objects of one type have a dtype of their own

@@ -1,0 +1,384 @@
+"""Semi-supervised adaptation: a few labelled target rows name the clusters."""
+
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from .._deep_clusterer import BaseDeepClusterer
+from .._training._phases import class_means, start_centers_apart
+from ._target_classifier import TargetClassifierMixin
+
+
+class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
+    """Classify a target domain from a few labels, with a labelled source of other classes.
+
+    An autoencoder is pretrained on both domains; the centres start at the class means of the
+    labelled target rows; then one sum is minimised over encoder, decoder, centres and a classifier
+    of the source's classes:
+
+    .. math:: L_{AE}(X_s \\cup X_t) + \\lambda_1 L_{CKM}(X_t) + \\lambda_2 L_{CE}(X_s, y_s)
+              + \\lambda_3 L_{kshot}(X_t^l, y_t^l).
+
+    The last term is the cross-entropy of the centres as a classifier,
+    :math:`r_j(z) \\propto \\exp(-\\|z - \\mu_j\\|^2 / T)`, on the labelled target rows: the same
+    centres group the unlabelled rows and name them. The domains need not share a class.
+
+    Parameters
+    ----------
+    n_clusters : int, default=None
+        Number of centres. ``None`` takes one for each labelled target class. A larger number adds
+        unnamed centres for classes of which no row is labelled; rows there are predicted as
+        `unknown_label`.
+    n_components : int, default=10
+        Width of the embedding.
+    encoder : {"auto", "mlp", "mlp-small", "conv"} or callable, default="auto"
+        The network, as in :class:`~sklearn_ckm.ConcreteKMeans`.
+    image_shape : tuple of int, default=None
+        ``(channels, height, width)`` of images that come flattened to rows.
+    objective : {"ckm", "dec", "dcn", "soft-kmeans"} or BaseClusteringObjective, default="ckm"
+        The clustering loss of the target, as in :class:`~sklearn_ckm.ConcreteKMeans`.
+    lambda_clustering : float, default=0.1
+        Weight of the clustering term (lambda 1). All terms are means over samples of sums over
+        features or classes.
+    lambda_classification : float, default=1.0
+        Weight of the source's cross-entropy in nats (lambda 2).
+    lambda_kshot : float, default=1.0
+        Weight of the cross-entropy of the labelled target rows in nats (lambda 3). 0 uses the
+        labels for the start of the centres and for their names alone.
+    unknown_label : object, default="auto"
+        Name of the rows at unnamed centres, if there are any; no labelled row may carry it.
+        ``"auto"`` is -1 for numeric classes and ``"unknown"`` for others.
+    temperature : "auto" or float, default="auto"
+        Scale T of the logits; 1.0 is the literal method of the paper.
+    source_sampling : {"balanced", "natural"}, default="balanced"
+        ``"balanced"`` draws every source class equally often in fine-tuning, ``"natural"`` as
+        often as it occurs.
+    n_init : int, default=1
+        Fine-tunings that are started, of which the one with the clusters that agree best with
+        neighbourhoods of the inputs goes on.
+    pretrain_epochs : int, default=50
+        Epochs of the pretraining. An epoch passes once over the larger domain.
+    max_epochs : int, default=100
+        Most epochs of the fine-tuning. 0 leaves the centres at the class means.
+    tol : float, default=1e-3
+        Fine-tuning stops when less than this share of the target rows changes its centre, in each
+        of `n_iter_no_change` epochs in a row. 0 never stops early.
+    n_iter_no_change : int, default=10
+        See `tol`.
+    batch_size : int or "auto", default="auto"
+        Rows of each domain in a batch; a domain with fewer rows gives all it has. ``"auto"`` is
+        one thirty-second of the larger domain, at least 32 and at most 256. The labelled target
+        rows come on top: all in every batch, or 256 at a time where there are more.
+    lr : float, default=1e-3
+        Learning rate of both phases.
+    optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
+        Name or class of a torch optimiser.
+    device : str or torch.device, default="auto"
+        Where to train and predict; ``"auto"`` is CUDA where there is one.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Arithmetic of the network in training.
+    memory : str or joblib.Memory, default=None
+        Where to keep pretrained autoencoders, which depend neither on the lambdas nor on
+        the labels; :class:`~sklearn_ckm.CKMDomainAdapter` shares them. Not used when
+        `random_state` is None.
+    warm_start : bool, default=False
+        Whether a further ``fit`` skips the pretraining and trains on from the last one: network,
+        centres and input scale stay, `encoder` and `n_init` are not read.
+    callbacks : list, default=None
+        skorch callbacks, as in :class:`~sklearn_ckm.ConcreteKMeans`.
+    verbose : int, default=0
+        1 shows a progress bar for each phase, 2 prints a line for each epoch.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the weights, the batches, the unnamed centres and the noise.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labelled target classes, sorted; `unknown_label` comes last where there are unnamed
+        centres.
+    labels_ : ndarray of shape (n_target,)
+        Class of each target row of ``fit`` in its order, equal to ``predict`` on it.
+    cluster_centers_ : ndarray of shape (n_clusters, n_components)
+        Centres in the embedding: those of the labelled classes in their order, then the unnamed.
+    source_classes_ : ndarray of shape (n_source_classes,)
+        Classes of the source, sorted; empty where no source row was labelled.
+    temperature_ : float
+        Scale T of the logits.
+    n_iter_ : int
+        Epochs of fine-tuning.
+    history_ : list of dict
+        One dict per epoch, as in :class:`~sklearn_ckm.ConcreteKMeans`, with the further loss terms
+        ``classification`` and ``kshot``. The latter's part of the gradient of the centres counts
+        as indirect.
+    stop_reason_ : {"max_epochs", "converged", "callback", "collapsed"}
+        Why training ended; ``"collapsed"`` comes with a ``ConvergenceWarning``.
+    n_features_in_ : int
+        Number of features, ``channels * height * width`` for images.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where the input has names.
+
+    See Also
+    --------
+    CKMDomainAdapter : Needs no target label, and gives clusters no names.
+
+    Notes
+    -----
+    *Differences from the paper.* Algorithm 2 leaves the cross-entropy of both domains out of the
+    encoder's update and prints that of the target in the decoder's, which it cannot reach; Eq. 8
+    decides otherwise, and so does this class. Eq. 6 is a class mean only where all classes have
+    equally many labelled rows; here the centres start at the class means in any case. Eq. 5 has
+    unit temperature; here it has that of the clustering term. Labelled target rows belong to the
+    target in the other terms too. The further differences of
+    :class:`~sklearn_ckm.ConcreteKMeans` hold here as well.
+
+    References
+    ----------
+    .. [1] B. Gao, Y. Yang, H. Gouk, T. M. Hospedales. Deep Clustering for Domain Adaptation.
+       ICASSP 2020, Eqs. 5 to 8 and Algorithm 2.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from sklearn_ckm import CKMSemiSupervisedAdapter
+    >>> from sklearn_ckm.datasets import keep_few_labels
+    >>> X, y = make_blobs(200, centers=5, n_features=4, random_state=0)
+    >>> source, target = y < 3, y >= 3
+    >>> y_few = keep_few_labels(y[target], 2, random_state=0)
+    >>> model = CKMSemiSupervisedAdapter(pretrain_epochs=5, max_epochs=5, random_state=0)
+    >>> model.fit(X[source], y[source], X_tgt=X[target], y_tgt=y_few).classes_
+    array([3, 4])
+    """
+
+    _parameter_constraints: dict = {
+        **BaseDeepClusterer._parameter_constraints,
+        "n_clusters": [Interval(Integral, 1, None, closed="left"), None],
+        "lambda_classification": [Interval(Real, 0, None, closed="left")],
+        "lambda_kshot": [Interval(Real, 0, None, closed="left")],
+        "unknown_label": "no_validation",
+        "source_sampling": [StrOptions({"balanced", "natural"})],
+    }
+
+    def __init__(
+        self,
+        n_clusters=None,
+        *,
+        n_components=10,
+        encoder="auto",
+        image_shape=None,
+        objective="ckm",
+        lambda_clustering=0.1,
+        lambda_classification=1.0,
+        lambda_kshot=1.0,
+        unknown_label="auto",
+        temperature="auto",
+        source_sampling="balanced",
+        n_init=1,
+        pretrain_epochs=50,
+        max_epochs=100,
+        tol=1e-3,
+        n_iter_no_change=10,
+        batch_size="auto",
+        lr=1e-3,
+        optimizer="adam",
+        device="auto",
+        precision="float32",
+        memory=None,
+        warm_start=False,
+        callbacks=None,
+        verbose=0,
+        random_state=None,
+    ):
+        self.n_clusters = n_clusters
+        self.n_components = n_components
+        self.encoder = encoder
+        self.image_shape = image_shape
+        self.objective = objective
+        self.lambda_clustering = lambda_clustering
+        self.lambda_classification = lambda_classification
+        self.lambda_kshot = lambda_kshot
+        self.unknown_label = unknown_label
+        self.temperature = temperature
+        self.source_sampling = source_sampling
+        self.n_init = n_init
+        self.pretrain_epochs = pretrain_epochs
+        self.max_epochs = max_epochs
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.batch_size = batch_size
+        self.lr = lr
+        self.optimizer = optimizer
+        self.device = device
+        self.precision = precision
+        self.memory = memory
+        self.warm_start = warm_start
+        self.callbacks = callbacks
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, *, X_tgt=None, y_tgt=None, sample_domain=None):
+        """Learn the target's classes from few labels and the source.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            The source's rows where `X_tgt` is given; else both domains stacked, told apart by
+            `sample_domain`; without either, every row is target, and source too if labelled.
+        y : array-like of shape (n_samples,), default=None
+            Classes of the rows of `X`, of any dtype; ``NaN`` and ``None`` mean unlabelled, and so
+            does ``-1`` in rows that are tagged target.
+        X_tgt : array-like of shape (n_target, n_features) or (n_target, channels, height, width)
+            The target's rows, labelled and unlabelled, in direct calls. In a Pipeline or a search
+            use `sample_domain`.
+        y_tgt : array-like of shape (n_target,), default=None
+            Classes of the rows of `X_tgt`, of any dtype; ``-1``, ``NaN`` and ``None`` mean
+            unlabelled, and so does the text ``"-1"``, as numpy writes it among strings.
+        sample_domain : array-like of shape (n_samples,), default=None
+            Integers: ``>= 0`` for source rows, ``< 0`` for target rows.
+
+        Returns
+        -------
+        self : CKMSemiSupervisedAdapter
+
+        Raises
+        ------
+        ValueError
+            If no target row is labelled, `n_clusters` is smaller than the number of labelled
+            classes, a labelled class has the name `unknown_label`, a domain is empty, the domains'
+            images differ in shape, dtype or range, both `X_tgt` and `sample_domain` are given, or
+            training diverges.
+        TypeError
+            If the labels are of mixed types.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If a centre ends dead, doubled, collapsed or away from the data.
+        """
+        with self._as_before_on_error():
+            domains = self._read_labelled_domains(X, y, X_tgt, y_tgt, sample_domain)
+            n_clusters, classes = self._name_centers(domains.target_classes)
+            self._check_same_classes(domains.source_classes)
+            self._check_same_classes(classes, "classes_", "target")
+            self.classes_ = classes
+            self._n_named = len(domains.target_classes)
+            self._fit(
+                domains.X_target,
+                domains.X_source,
+                domains.y_source,
+                len(domains.source_classes),
+                y_target=domains.y_target,
+                n_clusters=n_clusters,
+            )
+            self.source_classes_ = domains.source_classes
+        return self
+
+    def predict(self, X):
+        """Name the class of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            Rows of the target.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Elements of ``classes_``: the most probable one of :meth:`predict_proba`.
+        """
+        return self._predict(self._embed(self._check_X(X)))
+
+    def predict_proba(self, X):
+        """Probability of each class (Eq. 5, with the temperature of the model).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            Rows of the target.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            Columns in the order of ``classes_``; that of `unknown_label` is the sum over the
+            unnamed centres. Rows sum to one.
+        """
+        return self._class_probabilities(self._embed(self._check_X(X)))
+
+    def predict_cluster(self, X):
+        """Assign each row to its nearest centre.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            Rows of the target.
+
+        Returns
+        -------
+        clusters : ndarray of shape (n_samples,), int32
+            Indices into ``cluster_centers_``. Those from the number of labelled classes on have no
+            name, and can be told apart here.
+        """
+        return self._nearest_centers(self._embed(self._check_X(X)))
+
+    def predict_cluster_proba(self, X):
+        """Probability of each centre.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            Rows of the target.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_clusters)
+            Columns in the order of ``cluster_centers_``. Rows sum to one.
+        """
+        return self._center_probabilities(self._embed(self._check_X(X)))
+
+    def _predict(self, z):
+        if len(self.classes_) == self._n_named:
+            return self.classes_[self._nearest_centers(z)]
+        return self.classes_[self._class_probabilities(z).argmax(1)]
+
+    def _class_probabilities(self, z):
+        probabilities = self._center_probabilities(z)
+        if len(self.classes_) == self._n_named:
+            return probabilities
+        unnamed = probabilities[:, self._n_named :].sum(1, keepdims=True)
+        return np.hstack([probabilities[:, : self._n_named], unnamed])
+
+    def _initial_centers(self, z, data, n_clusters, seed):
+        """Class means of the labelled rows (Eq. 6), then centres for the rows far from them."""
+        named = class_means(z, data.y_target)
+        n_unnamed = n_clusters - len(named)
+        if not n_unnamed:
+            return named
+        return torch.cat([named, start_centers_apart(z, named, n_unnamed, seed=seed)])
+
+    def _name_centers(self, named):
+        """Return the number of centres, and the classes with the unknown one."""
+        n_clusters = len(named) if self.n_clusters is None else int(self.n_clusters)
+        if n_clusters < len(named):
+            raise ValueError(
+                f"Expected n_clusters of at least {len(named)}, the number of labelled target "
+                f"classes {named.tolist()}, got {n_clusters}. Leave it None for one centre each."
+            )
+        if n_clusters == len(named):
+            return n_clusters, named
+        unknown = self.unknown_label
+        if isinstance(unknown, str) and unknown == "auto":
+            unknown = -1 if named.dtype.kind in "iufb" else "unknown"
+        if unknown in named.tolist():
+            raise ValueError(
+                f"Expected an unknown_label that is no target class, got {unknown!r} and the "
+                f"classes {named.tolist()}. Choose another name for rows at unnamed centres."
+            )
+        is_same_kind = isinstance(unknown, str) == (named.dtype.kind in "US")
+        if not is_same_kind or named.dtype.kind in "bO":
+            classes = np.empty(len(named) + 1, dtype=object)
+            classes[:-1], classes[-1] = named.tolist(), unknown
+            return n_clusters, classes
+        return n_clusters, np.append(named, unknown)

@@ -1,0 +1,131 @@
+"""The two ways of giving ``fit`` its domains, read into one."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+
+from ..utils._domains import split_domains
+from ..utils._labels import UNLABELLED, check_labels, encode_labels
+
+
+class Domains(NamedTuple):
+    """Checked rows of both domains, labels as class indices.
+
+    Attributes
+    ----------
+    X_source : ndarray of shape (n_source, n_features) or None
+        Rows of the source.
+    y_source : ndarray of shape (n_source,) or None
+        Indices into `source_classes`, -1 where unlabelled; None where no row is labelled.
+    source_classes : ndarray of shape (n_classes,)
+        Sorted names.
+    X_target : ndarray of shape (n_target, n_features)
+        Rows of the target.
+    y_target : ndarray of shape (n_target,) or None
+        Indices into `target_classes`, -1 where unlabelled; None where no label is read.
+    target_classes : ndarray of shape (n_target_classes,)
+        Sorted names.
+    """
+
+    X_source: np.ndarray | None
+    y_source: np.ndarray | None
+    source_classes: np.ndarray
+    X_target: np.ndarray
+    y_target: np.ndarray | None = None
+    target_classes: np.ndarray | None = None
+
+
+class DomainInputMixin:
+    """Reads the domains of a call of ``fit``, for estimators that adapt."""
+
+    _reads_target_labels = False
+
+    def _read_domains(self, X, y, X_tgt=None, y_tgt=None, sample_domain=None):
+        """Validate ``fit(X_src, y_src, X_tgt=X)``, ``fit(X, y, sample_domain=d)``, ``fit(X, y)``.
+
+        Returns
+        -------
+        domains : Domains
+        """
+        if X_tgt is not None and sample_domain is not None:
+            raise ValueError(
+                "Expected either X_tgt or sample_domain, got both. Use X_tgt with the source alone "
+                "in X, or stack both domains in X and tag them with sample_domain."
+            )
+        if X_tgt is None and y_tgt is not None:
+            raise ValueError(
+                "Expected y_tgt together with X_tgt, got y_tgt alone. In stacked data the labels "
+                "of the target rows stand in y."
+            )
+        if X_tgt is not None:
+            X_target = self._check_rows(X_tgt, reset=True, name="X_tgt")
+            X_source = self._check_rows(X, reset=False, name="X_src")
+            y_source = None if y is None else check_labels(y, len(X_source), "y_src")
+            y_target = None if y_tgt is None else check_labels(y_tgt, len(X_target), "y_tgt")
+            return self._encode(X_source, y_source, X_target, y_target, is_marked=True)
+        X = self._check_rows(X, reset=True)
+        y = None if y is None else check_labels(y, len(X))
+        if sample_domain is not None:
+            is_source, is_target = split_domains(len(X), sample_domain)
+            y_source, y_target = (None, None) if y is None else (y[is_source], y[is_target])
+            return self._encode(X[is_source], y_source, X[is_target], y_target, is_marked=True)
+        is_labelled = np.zeros(len(X), dtype=bool) if y is None else encode_labels(y)[0] >= 0
+        if not is_labelled.any():
+            return self._encode(None, None, X, y)
+        if is_labelled.all():
+            return self._encode(X, y, X, y)
+        return self._encode(X[is_labelled], y[is_labelled], X, y)
+
+    def _encode(self, X_source, y_source, X_target, y_target, *, is_marked=False):
+        """Turn the labels to indices; `is_marked` target labels of -1 mean "unlabelled"."""
+        no_classes = np.empty(0, dtype=np.int64)
+        codes, classes = None, no_classes
+        if y_source is not None:
+            codes, classes = encode_labels(y_source, "the source's labels")
+        domains = Domains(X_source, codes if len(classes) else None, classes, X_target)
+        if not self._reads_target_labels or y_target is None:
+            return domains
+        unlabelled = UNLABELLED if is_marked else None
+        codes, names = encode_labels(y_target, "the target's labels", unlabelled=unlabelled)
+        return domains._replace(y_target=codes, target_classes=names)
+
+    def _check_same_classes(self, classes, attribute="source_classes_", kind="source"):
+        """A warm start goes on with a classifier or named centres, and so with their classes."""
+        before = getattr(self, attribute, None)
+        if self.warm_start and before is not None and not np.array_equal(before, classes):
+            raise ValueError(
+                f"Expected the {kind} classes {before.tolist()} of the fit that warm_start "
+                f"continues, got {classes.tolist()}. Set warm_start=False."
+            )
+
+    def predict_source(self, X):
+        """Classify rows with the source's classifier.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            Rows of either domain.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Elements of ``source_classes_``.
+
+        Raises
+        ------
+        ValueError
+            If no source row was labelled in ``fit``.
+        """
+        check_is_fitted(self)
+        classifier = self._net.module_.classifier
+        if classifier is None:
+            raise ValueError(
+                "Expected a fit that trained a classifier on labelled source rows for "
+                "predict_source, got none. Pass y_src."
+            )
+        z = self._embed(self._check_X(X))
+        with torch.no_grad():
+            codes = classifier(z).argmax(1)
+        return self.source_classes_[codes.cpu().numpy()]

@@ -1,0 +1,89 @@
+"""What the compared methods share that classify the target by a head trained on few labels."""
+
+import torch
+from sklearn.base import _fit_context
+
+from ._source_pretrained import BaseSourcePretrained
+from ._target_classifier import TargetClassifierMixin
+
+
+class BaseFewShotClassifier(TargetClassifierMixin, BaseSourcePretrained):
+    """Base of the classifiers: logits of the target classes from the embedding."""
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, *, X_tgt=None, y_tgt=None, sample_domain=None):
+        """Learn the target's classes from few labels and the source.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            The source's rows where `X_tgt` is given; else both domains stacked, told apart by
+            `sample_domain`; without either, every row is target, and source too if labelled.
+        y : array-like of shape (n_samples,)
+            Classes of the rows of `X`, of any dtype; ``NaN`` and ``None`` mean unlabelled, and so
+            does ``-1`` in rows that are tagged target.
+        X_tgt : array-like of shape (n_target, n_features) or (n_target, channels, height, width)
+            The target's rows, labelled and unlabelled, in direct calls. In a Pipeline or a search
+            use `sample_domain`.
+        y_tgt : array-like of shape (n_target,), default=None
+            Classes of the rows of `X_tgt`; ``-1``, ``NaN`` and ``None`` mean unlabelled.
+        sample_domain : array-like of shape (n_samples,), default=None
+            Integers: ``>= 0`` for source rows, ``< 0`` for target rows.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If no target row or no source row is labelled, a domain is empty, the domains' images
+            differ in shape, dtype or range, or training diverges.
+        """
+        with self._as_before_on_error():
+            domains = self._read_labelled_domains(X, y, X_tgt, y_tgt, sample_domain)
+            self.classes_ = domains.target_classes
+            return self._fit(domains)
+
+    def predict(self, X):
+        """Name the class of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            Rows of the target.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Elements of ``classes_``.
+        """
+        return self._predict(self._embed(self._check_X(X)))
+
+    def predict_proba(self, X):
+        """Probability of each class: the softmax of the target's classifier.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            Rows of the target.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            Columns in the order of ``classes_``. Rows sum to one.
+        """
+        logits = self._target_logits(self._embed(self._check_X(X)))
+        return logits.double().softmax(1).cpu().numpy()
+
+    @torch.no_grad()
+    def _target_logits(self, z):
+        return self._net.module_.target_classifier(z)
+
+    def _predict(self, z):
+        return self.classes_[self._target_logits(z).argmax(1).cpu().numpy()]
+
+    def _add_heads(self, model, run):
+        n_classes = len(run.domains.target_classes)
+        model.target_classifier = torch.nn.Linear(int(self.n_components), n_classes)

@@ -1,0 +1,95 @@
+"""What classifiers of the target share: how they read labels, and their score."""
+
+from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
+from sklearn.utils import metadata_routing
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+
+from ..utils._domains import check_target_rows
+from ..utils._labels import UNLABELLED, check_labels, encode_labels
+from ._domain_input import DomainInputMixin
+
+
+class TargetClassifierMixin(DomainInputMixin, ClassifierMixin):
+    """Face of the semi-supervised estimators: few labelled target rows, named predictions."""
+
+    _reads_target_labels = True
+
+    # the one request of these classes; X_tgt and y_tgt are for direct calls
+    __metadata_request__fit = {
+        "sample_domain": True,
+        "X_tgt": metadata_routing.UNUSED,
+        "y_tgt": metadata_routing.UNUSED,
+    }
+    __metadata_request__score = {"sample_domain": True}
+
+    def _read_labelled_domains(self, X, y, X_tgt, y_tgt, sample_domain):
+        """Validate a call of ``fit`` that must hold a labelled target row."""
+        if y is None and y_tgt is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None. Label "
+                "some target rows in y_tgt, or in y where the domains are stacked; "
+                "CKMDomainAdapter needs no target label."
+            )
+        domains = self._read_domains(X, y, X_tgt, y_tgt, sample_domain)
+        if domains.y_target is None or not len(domains.target_classes):
+            raise ValueError(
+                f"Expected at least one labelled target row for {type(self).__name__}, got none "
+                f"among {len(domains.X_target)}. Pass y_tgt with the names that are known and -1 "
+                "elsewhere, or use CKMDomainAdapter, which needs no target label."
+            )
+        return domains
+
+    def score(self, X, y, sample_weight=None, *, sample_domain=None):
+        """Accuracy of the predicted names on labelled rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            Rows, by default all of the target.
+        y : array-like of shape (n_samples,)
+            Their classes; ``NaN`` and ``None`` mean unlabelled, and such rows do not count.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+        sample_domain : array-like of shape (n_samples,), default=None
+            Domain tags; where given, only target rows count, and ``-1`` in `y` means unlabelled.
+
+        Returns
+        -------
+        score : float
+            Between 0 and 1.
+
+        Raises
+        ------
+        ValueError
+            If no row is labelled.
+        """
+        check_is_fitted(self)
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None."
+            )
+        X = self._check_X(X)
+        y = check_labels(y, len(X))
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
+        unlabelled = None
+        counts = slice(None)
+        if sample_domain is not None:
+            counts = check_target_rows(sample_domain, len(X))
+            unlabelled = UNLABELLED
+        X, y = X[counts], y[counts]
+        codes, classes = encode_labels(y, unlabelled=unlabelled)
+        is_labelled = codes >= 0
+        if not is_labelled.any():
+            raise ValueError(
+                f"Expected at least one labelled row to score, got none among {len(X)}. Pass the "
+                "true classes in y."
+            )
+        predicted = self._predict(self._embed(X[is_labelled]))
+        if sample_weight is not None:
+            sample_weight = sample_weight[counts][is_labelled]
+        truth = classes[codes[is_labelled]]
+        if truth.dtype.kind in "US" or predicted.dtype.kind in "US":
+            truth, predicted = truth.astype(object), predicted.astype(object)
+        return float(accuracy_score(truth, predicted, sample_weight=sample_weight))

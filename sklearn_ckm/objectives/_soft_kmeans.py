@@ -1,0 +1,76 @@
+"""Soft k-means as an objective of the training loop."""
+
+from numbers import Real
+
+from ..losses import soft_kmeans_loss, squared_distances
+from ._base import BaseClusteringObjective, ClusteringStep, current_temperature
+from ._schedules import check_schedule, scheduled
+
+
+class SoftKMeansObjective(BaseClusteringObjective):
+    """Soft k-means (deep k-means): every row is drawn to all centres, as likely as they are.
+
+    Minimises, over the encoder and the centres,
+
+    .. math:: \\frac{1}{n} \\sum_i \\sum_j p_{ij} \\| z_i - \\mu_j \\|^2, \\quad
+              p_{ij} \\propto \\exp(-\\alpha \\| z_i - \\mu_j \\|^2 / T),
+
+    with the gradient through :math:`p` as well.
+
+    Parameters
+    ----------
+    sharpness : float, pair of floats or callable, default=1.0
+        The factor alpha on the logits. A pair is a start and an end, interpolated geometrically
+        over the epochs; a callable maps the progress in [0, 1) to a value. Large values approach
+        the hard k-means loss.
+
+    See Also
+    --------
+    ConcreteKMeansObjective : Hard assignments.
+
+    Notes
+    -----
+    The loss is a mean over samples of a sum over features.
+
+    *Differences from the source.* The paper's alpha multiplies raw squared distances; here it
+    multiplies logits on the estimator's `temperature` T, so that its effect does not hang on the
+    scale of the embedding. ``temperature=1.0`` is the literal form.
+
+    References
+    ----------
+    .. [1] M. Moradi Fard, T. Thonet, E. Gaussier. Deep k-Means: Jointly Clustering with k-Means
+       and Learning Representations. Pattern Recognition Letters 138, 2020.
+
+    Examples
+    --------
+    >>> from sklearn_ckm.objectives import SoftKMeansObjective
+    >>> SoftKMeansObjective(sharpness=(0.1, 10.0)).get_params()
+    {'sharpness': (0.1, 10.0)}
+    """
+
+    def __init__(self, *, sharpness=1.0):
+        self.sharpness = sharpness
+
+    def check_settings(self):
+        """Raise ``ValueError`` where a setting makes no sense.
+
+        Raises
+        ------
+        ValueError
+            If a sharpness is not positive.
+        """
+        check_schedule(self.sharpness, "sharpness", is_valid=_is_positive, wanted="positive")
+
+    def step(
+        self, z, centers, temperature, *, progress=0.0, generator=None, index=None, state=None
+    ):
+        """Loss of one batch; see :meth:`BaseClusteringObjective.step`."""
+        distances = squared_distances(z, centers)
+        logits = self.log_probabilities(distances, current_temperature(temperature, distances))
+        sharpness = scheduled(self.sharpness, progress, geometric=True)
+        loss = soft_kmeans_loss(distances, (sharpness * logits).log_softmax(1))
+        return ClusteringStep(loss, distances, logits, logits.detach().argmax(1))
+
+
+def _is_positive(value):
+    return isinstance(value, Real) and 0 < value < float("inf")
