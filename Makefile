@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 DATA ?=
 OUT ?=
+ARGS ?=
+SCALE ?= reduced
 
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
@@ -15,11 +17,12 @@ CHECK_VERSION := import sys; sys.version_info >= (3, 11) or sys.exit( \
 	+ sys.version.split()[0] + ": pass PYTHON=/path/to/python3.11 or newer")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint dist clean
+.PHONY: help demo test test-slow table1 table2 lint dist clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
-	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV); demo also takes DATA=folder and OUT=folder"
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV); demo also takes DATA=folder and OUT=folder,"
+	@echo "the tables DATA=folder, SCALE=quick, reduced or full, and ARGS for their scripts"
 
 demo: $(STAMP) ## cluster the digits of an unlabelled domain
 	$(PY) docs/examples/demo_digits.py $(if $(DATA),--data "$(DATA)") $(if $(OUT),--output "$(OUT)")
@@ -29,6 +32,12 @@ test: $(STAMP) ## the tests, without the slow ones
 
 test-slow: $(STAMP) ## the slow tests only
 	$(PY) -m pytest -m slow
+
+table1: $(STAMP) ## unsupervised adaptation: every method on the digit pairs (hours)
+	$(PY) benchmarks/table1.py --scale $(SCALE) $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+table2: $(STAMP) ## few labels in the target: every method on the digit pairs (hours)
+	$(PY) benchmarks/table2.py --scale $(SCALE) $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 lint: $(STAMP) ## check the style and the formatting
 	$(PY) -m ruff check .

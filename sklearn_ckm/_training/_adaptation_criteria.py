@@ -112,22 +112,29 @@ class TransferCriterion(nn.Module):
         self.n_target_classes = n_target_classes
 
     def forward(self, model, batch, progress, generator):
-        """Return the loss terms of a batch, and nothing else."""
-        x_target = batch.x[batch.n_source : batch.n_rows]
-        with torch.no_grad():
-            source_layers = last_layers(model.source_encoder, batch.x[: batch.n_source])
-        layers = last_layers(model.encoder, batch.x[batch.n_source :])
-        target_layers = [layer[: len(x_target)] for layer in layers]
-        z, z_shots = layers[-1].float().split([len(x_target), len(batch.y_shots)])
+        """Return the loss terms of a batch, without those of weight 0, and nothing else."""
+        shots = batch.x[batch.n_rows :]
+        if not (self.lambda_adversarial or self.lambda_transfer):
+            logits = model.target_classifier(model.encoder(shots)).float()
+            loss = classification_loss(logits, batch.y_shots)
+            return {"loss": loss, "classification": loss}, None
 
-        terms = {
-            "classification": classification_loss(model.target_classifier(z_shots), batch.y_shots),
-            **self._domain_transfer(model.discriminator, source_layers, target_layers),
-            "transfer": self._semantic_transfer(z, z_shots, batch.y_shots),
-        }
-        loss = terms["classification"] + self.lambda_transfer * terms["transfer"]
-        domain = terms["discrimination"] + terms["confusion"]
-        return {"loss": loss + self.lambda_adversarial * domain, **terms}, None
+        layers = last_layers(model.encoder, batch.x[batch.n_source :])
+        n_target = len(batch.target_index)
+        z, z_shots = layers[-1].float().split([n_target, len(shots)])
+        loss = classification_loss(model.target_classifier(z_shots).float(), batch.y_shots)
+        terms = {"classification": loss}
+        if self.lambda_adversarial:
+            with torch.no_grad():
+                source_layers = last_layers(model.source_encoder, batch.x[: batch.n_source])
+            target_layers = [layer[:n_target] for layer in layers]
+            domain = self._domain_transfer(model.discriminator, source_layers, target_layers)
+            loss = loss + self.lambda_adversarial * sum(domain.values())
+            terms.update(domain)
+        if self.lambda_transfer:
+            terms["transfer"] = self._semantic_transfer(z, z_shots, batch.y_shots)
+            loss = loss + self.lambda_transfer * terms["transfer"]
+        return {"loss": loss, **terms}, None
 
     @staticmethod
     def _domain_transfer(discriminator, source_layers, target_layers):

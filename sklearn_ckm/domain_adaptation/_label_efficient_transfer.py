@@ -81,7 +81,8 @@ class LabelEfficientTransfer(BaseFewShotClassifier):
         Epochs with both domains.
     history_ : list of dict
         One dict per epoch: ``phase`` ("pretrain" or "adapt"), ``loss`` and its terms
-        ``classification``, ``discrimination``, ``confusion`` and ``transfer``.
+        ``classification``, ``discrimination``, ``confusion`` and ``transfer``; those of weight 0
+        are left out.
     n_features_in_ : int
         Number of features, ``channels * height * width`` for images.
     feature_names_in_ : ndarray of shape (n_features_in_,)

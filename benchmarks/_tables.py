@@ -1,0 +1,268 @@
+"""How both tables are made: scales, choice of lambda 1, rows that resume, printing."""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from _common import RESULTS, append_row, environment, read_rows
+from _digit_pairs import PAIRS, load_task
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from threadpoolctl import threadpool_limits
+
+SELECTION_RUN = 1000  # data and seed of the runs that choose lambda 1; they are not reported
+SELECTION = RESULTS / "lambda_selection.csv"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes and lengths that are the same for every method of a table."""
+
+    name: str
+    n_pixels: int
+    n_rows: int | None  # of either training split
+    pretrain_epochs: int
+    max_epochs: int
+    n_runs: int
+    grid: tuple
+
+    def epochs(self):
+        """Parameters of every estimator."""
+        return {"pretrain_epochs": self.pretrain_epochs, "max_epochs": self.max_epochs}
+
+    def settings(self, **more):
+        """Text of the settings of a row."""
+        return json.dumps({**asdict(self), **more}, sort_keys=True)
+
+
+SCALES = {
+    "quick": Scale("quick", 16, 250, 1, 1, 1, (0.1,)),
+    "reduced": Scale("reduced", 16, 2000, 10, 15, 5, (0.01, 0.1, 1.0)),
+    "full": Scale("full", 32, None, 50, 100, 10, (0.01, 0.1, 1.0)),
+}
+
+
+def parse_arguments(description, methods):
+    """Read the command line of a table."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "--data",
+        metavar="FOLDER",
+        default=os.environ.get("SKLEARN_CKM_DATA"),
+        help="digit files; default: the environment variable SKLEARN_CKM_DATA",
+    )
+    parser.add_argument("--download", action="store_true", help="fetch missing files into FOLDER")
+    parser.add_argument("--scale", choices=SCALES, default="reduced", help="default: %(default)s")
+    parser.add_argument(
+        "--quick", action="store_true", help="all methods on a small sample: shows that it runs"
+    )
+    parser.add_argument("--pairs", nargs="+", choices=PAIRS, help="default: those without SVHN")
+    parser.add_argument("--methods", nargs="+", choices=methods, default=list(methods))
+    parser.add_argument("--runs", nargs="+", type=int, help="default: all of the scale")
+    parser.add_argument("--select-only", action="store_true", help="choose lambda 1 and end")
+    parser.add_argument("--report", action="store_true", help="print the table and end")
+    parser.add_argument("--results", type=Path, help="CSV of the rows")
+    parser.add_argument("--memory", metavar="FOLDER", help="where to keep pretrained autoencoders")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    options.quick = options.quick or options.scale == "quick"
+    options.scale = SCALES["quick" if options.quick else options.scale]
+    if options.pairs is None:
+        without_data = options.quick and options.data is None
+        options.pairs = (
+            ["bundled"] if without_data else ["usps-mnist", "mnist-usps", "photos-mnist"]
+        )
+    if options.data is None and options.pairs != ["bundled"] and not options.report:
+        parser.error(
+            "pass --data FOLDER with the digit files, or set SKLEARN_CKM_DATA; --download fetches "
+            "them, --quick without a folder takes digits that come with scikit-learn"
+        )
+    if options.runs is None:
+        options.runs = list(range(options.scale.n_runs))
+    torch.set_num_threads(options.threads)
+    threadpool_limits(options.threads)
+    return parser, options
+
+
+def make_table(table, description, methods, report):
+    """Run what is missing of a table, a row at a time, and print it.
+
+    Parameters
+    ----------
+    table : str
+        Name of the table and of its CSV.
+    description : str
+        For the command line.
+    methods : dict of str to object
+        Each with ``has_lambda`` and ``rows(task, context)``, which yields rows as dicts.
+    report : callable
+        Prints rows for a list of pairs.
+    """
+    parser, options = parse_arguments(description, methods)
+    path = options.results or RESULTS / f"{table}{'_quick' * options.quick}.csv"
+    if options.report:
+        return report(reported_rows(path, options.scale), options.pairs)
+    with tempfile.TemporaryDirectory() as temporary:
+        memory = options.memory or temporary
+        try:
+            if options.select_only:
+                for pair in options.pairs:
+                    for name in options.methods:
+                        choose_lambda(name, methods[name], pair, options, memory)
+                return None
+            for run in options.runs:
+                for pair in options.pairs:
+                    _run_pair(path, methods, pair, run, options, memory)
+        except (FileNotFoundError, ConnectionError) as error:
+            parser.error(str(error))
+    return report(reported_rows(path, options.scale), options.pairs)
+
+
+@dataclass
+class Context:
+    """What a method is told beside the data."""
+
+    run: int
+    scale: Scale
+    lambda_clustering: float | None
+    memory: str
+
+    def kwargs(self, **more):
+        """Parameters of every estimator of this run."""
+        return {**self.scale.epochs(), "random_state": self.run, **more}
+
+    def adapter_kwargs(self, **more):
+        """Parameters of every estimator with an autoencoder and a clustering term."""
+        given = self.kwargs(memory=self.memory, tol=0.0)
+        if self.lambda_clustering is not None:
+            given["lambda_clustering"] = self.lambda_clustering
+        return {**given, **more}
+
+
+def _run_pair(path, methods, pair, run, options, memory):
+    """Run the methods that have no row yet for a pair and a run."""
+    done = {(row["method"], row["pair"], row["run"], row["settings"]) for row in read_rows(path)}
+    task = None
+    for name in options.methods:
+        method = methods[name]
+        chosen = choose_lambda(name, method, pair, options, memory)
+        settings = options.scale.settings(lambda_clustering=chosen)
+        if (name, pair, str(run), settings) in done:
+            continue
+        if task is None:
+            task = _load(pair, run, options)
+        context = Context(run, options.scale, chosen, memory)
+        start = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            rows = list(method.rows(task, context))
+        seconds = (time.perf_counter() - start) / len(rows)
+        for row in rows:
+            append_row(
+                path,
+                {
+                    "method": name,
+                    "pair": pair,
+                    "run": run,
+                    **row,
+                    "seconds": round(seconds, 1),
+                    "n_source": len(task.X_src),
+                    "n_target": len(task.X_tgt),
+                    "n_test": len(task.X_test),
+                    "settings": settings,
+                    **environment(),
+                },
+            )
+        last = rows[-1]
+        print(f"{pair:14} run {run} {name:34} {100 * last['accuracy']:5.1f} {seconds:6.1f} s")
+
+
+def _load(pair, run, options):
+    return load_task(
+        pair,
+        options.data,
+        n_pixels=options.scale.n_pixels,
+        n_rows=options.scale.n_rows,
+        run=run,
+        download=options.download,
+    )
+
+
+def choose_lambda(name, method, pair, options, memory):
+    """Value of the grid with the best label-free score on a run that is not reported.
+
+    The score is the estimator's agreement of clusters with neighbourhoods of the inputs, on the
+    target rows of the training split; no label of the target is used.
+    """
+    if not method.has_lambda:
+        return None
+    scale = options.scale
+    if len(scale.grid) == 1:
+        return scale.grid[0]
+    settings, task = scale.settings(), None
+    known = {
+        float(row["lambda_clustering"]): float(row["score"])
+        for row in read_rows(SELECTION)
+        if (row["method"], row["pair"], row["settings"]) == (name, pair, settings)
+    }
+    for value in scale.grid:
+        if value in known:
+            continue
+        if task is None:
+            task = _load(pair, SELECTION_RUN, options)
+        context = Context(SELECTION_RUN, scale, value, memory)
+        start = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            known[value] = method.label_free_score(task, context)
+        row = {
+            "method": name,
+            "pair": pair,
+            "lambda_clustering": value,
+            "score": round(known[value], 5),
+            "seconds": round(time.perf_counter() - start, 1),
+            "settings": settings,
+            **environment(),
+        }
+        append_row(SELECTION, row)
+        print(f"{pair:14} select {name:32} {value:5} {known[value]:.4f}", flush=True)
+    return max(scale.grid, key=lambda value: round(known[value], 5))
+
+
+def clustering_row(y_true, y_pred, accuracy):
+    """Scores of a row."""
+    return {
+        "accuracy": round(float(accuracy), 5),
+        "nmi": round(float(normalized_mutual_info_score(y_true, y_pred)), 5),
+        "ari": round(float(adjusted_rand_score(y_true, y_pred)), 5),
+    }
+
+
+def reported_rows(path, scale):
+    """Rows of a scale."""
+    return [row for row in read_rows(path) if json.loads(row["settings"])["name"] == scale.name]
+
+
+def summarize(rows, measure="accuracy"):
+    """Mean, standard deviation, standard error (in percent) and number of rows."""
+    values = 100 * np.array([float(row[measure]) for row in rows])
+    sd = values.std(ddof=1) if len(values) > 1 else 0.0
+    return values.mean(), sd, sd / np.sqrt(len(values)), len(values)
+
+
+def pair_title(pair, rows):
+    """Heading of a pair: its name and how large the data are."""
+    first = rows[0]
+    scale = json.loads(first["settings"])
+    return (
+        f"{PAIRS[pair][0]}: {first['n_source']} source and {first['n_target']} target images, "
+        f"{first['n_test']} test images, {scale['n_pixels']} pixels a side, "
+        f"{scale['pretrain_epochs']} + {scale['max_epochs']} epochs"
+    )
