@@ -43,7 +43,7 @@ class Scale:
 
 
 SCALES = {
-    "quick": Scale("quick", 16, 250, 1, 1, 1, (0.1,)),
+    "quick": Scale("quick", 16, 500, 4, 4, 1, (0.1,)),
     "reduced": Scale("reduced", 16, 2000, 10, 15, 5, (0.01, 0.1, 1.0)),
     "full": Scale("full", 32, None, 50, 100, 10, (0.01, 0.1, 1.0)),
 }

@@ -22,6 +22,7 @@ from sklearn.metrics import accuracy_score
 from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter
 from sklearn_ckm.datasets import keep_few_labels
 from sklearn_ckm.domain_adaptation import CommonFactorClassifier, LabelEfficientTransfer
+from sklearn_ckm.metrics import neighborhood_agreement_score
 
 N_SHOTS = (2, 3, 4, 5)
 SELECTION_SHOTS = 3
@@ -62,7 +63,8 @@ class FewShot:
     def label_free_score(self, task, context):
         """Agreement of predicted names with neighbourhoods of the inputs."""
         model = self.fit(task, context, SELECTION_SHOTS)
-        return model._score_rows(task.X_tgt)
+        pixels = task.X_tgt.reshape(len(task.X_tgt), -1)
+        return neighborhood_agreement_score(pixels, model.labels_, sample_size=None)
 
 
 class NamedAfterwards:
