@@ -89,7 +89,10 @@ class BaseDeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
                 f"Expected samples of shape {self._input_shape}, got images of shape {shape} in "
                 f"{name}. sklearn_ckm.preprocessing.ImageFormatter brings images to one form."
             )
-        checked = check_array(X, dtype=ACCEPTED_DTYPES, order="C", estimator=self, input_name=name)
+        with np.errstate(invalid="ignore"):  # infinities of both signs: the check itself tells
+            checked = check_array(
+                X, dtype=ACCEPTED_DTYPES, order="C", estimator=self, input_name=name
+            )
         validate_data(self, X, reset=reset, skip_check_array=True)  # number and names of features
         X = checked
         if shape is not None:

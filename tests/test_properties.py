@@ -6,7 +6,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_ckm import CKMDomainAdapter, ConcreteKMeans
 
@@ -137,7 +137,8 @@ def test_answers_follow_the_rows(X, order):
     model = ConcreteKMeans(2, random_state=0, **SMALL).fit(X)
     rows = np.array(order.sample(range(len(X)), len(X)))
     assert_array_equal(model.predict(X[rows]), model.predict(X)[rows])
-    assert_array_equal(model.transform(X[rows]), model.transform(X)[rows])
+    # some matrix kernels round a row by where it stands in its block: the last bit may differ
+    assert_allclose(model.transform(X[rows]), model.transform(X)[rows], rtol=1e-6, atol=1e-6)
 
 
 @FEW

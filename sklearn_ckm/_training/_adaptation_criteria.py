@@ -125,14 +125,16 @@ class TransferCriterion(nn.Module):
         loss = classification_loss(model.target_classifier(z_shots).float(), batch.y_shots)
         terms = {"classification": loss}
         if self.lambda_adversarial:
+            encoder = model.source_encoder.eval()  # batch statistics and dropout would move it
             with torch.no_grad():
-                source_layers = last_layers(model.source_encoder, batch.x[: batch.n_source])
+                source_layers = last_layers(encoder, batch.x[: batch.n_source])
             target_layers = [layer[:n_target] for layer in layers]
             domain = self._domain_transfer(model.discriminator, source_layers, target_layers)
             loss = loss + self.lambda_adversarial * sum(domain.values())
             terms.update(domain)
         if self.lambda_transfer:
-            terms["transfer"] = self._semantic_transfer(z, z_shots, batch.y_shots)
+            with torch.autocast(z.device.type, enabled=False):
+                terms["transfer"] = self._semantic_transfer(z, z_shots, batch.y_shots)
             loss = loss + self.lambda_transfer * terms["transfer"]
         return {"loss": loss, **terms}, None
 
@@ -178,11 +180,13 @@ class FactorizationCriterion(nn.Module):
     def forward(self, model, batch, progress, generator):
         """Return the loss terms of a batch, and nothing else."""
         z = model.encoder(batch.x).float()
-        factor_logits = model.factors(z[: batch.n_rows])
+        factor_logits = model.factors(z[: batch.n_rows]).float()
         target = slice(batch.n_source, batch.n_rows)
+        logits = model.classifier(z[: batch.n_source]).float()
+        logits_shots = model.target_classifier(z[batch.n_rows :]).float()
         terms = {
-            "classification": classification_loss(model.classifier(z[: batch.n_source]), batch.y),
-            "kshot": classification_loss(model.target_classifier(z[batch.n_rows :]), batch.y_shots),
+            "classification": classification_loss(logits, batch.y),
+            "kshot": classification_loss(logits_shots, batch.y_shots),
             "factorization": factorization_loss(factor_logits),
             "graph": graph_loss(
                 _of_unit_variance(z[target]), _neighbor_affinity(factor_logits[target].sigmoid())

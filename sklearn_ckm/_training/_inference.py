@@ -23,7 +23,7 @@ def forward_in_blocks(function, X, device, prepare=None):
 
     Every block has the same shape (the last is padded with zeros, whose answers are dropped):
     matrix products of other shapes round differently, and a row would get another answer alone
-    than among others.
+    than among others. (Some kernels still round a row by where it stands in its block.)
 
     Parameters
     ----------

@@ -12,6 +12,17 @@ from .._training._phases import class_means, start_centers_apart
 from ._target_classifier import TargetClassifierMixin
 
 
+def _with_unknown(named, unknown):
+    """Append a class: in the dtype of the others where it is of their kind, else as objects."""
+    added, kinds = np.asarray(unknown), named.dtype.kind
+    kinds = "iu" if kinds in "iu" else kinds
+    if added.ndim == 0 and added.dtype.kind in kinds and np.result_type(named, added).kind in kinds:
+        return np.append(named, added)
+    classes = np.empty(len(named) + 1, dtype=object)
+    classes[:-1], classes[-1] = named.tolist(), unknown
+    return classes
+
+
 class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
     """Classify a target domain from a few labels, with a labelled source of other classes.
 
@@ -370,15 +381,10 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
             return n_clusters, named
         unknown = self.unknown_label
         if isinstance(unknown, str) and unknown == "auto":
-            unknown = -1 if named.dtype.kind in "iufb" else "unknown"
+            unknown = -1 if isinstance(named.tolist()[0], Real) else "unknown"
         if unknown in named.tolist():
             raise ValueError(
                 f"Expected an unknown_label that is no target class, got {unknown!r} and the "
                 f"classes {named.tolist()}. Choose another name for rows at unnamed centres."
             )
-        is_same_kind = isinstance(unknown, str) == (named.dtype.kind in "US")
-        if not is_same_kind or named.dtype.kind in "bO":
-            classes = np.empty(len(named) + 1, dtype=object)
-            classes[:-1], classes[-1] = named.tolist(), unknown
-            return n_clusters, classes
-        return n_clusters, np.append(named, unknown)
+        return n_clusters, _with_unknown(named, unknown)

@@ -2,7 +2,7 @@
 
 from numbers import Integral
 
-from sklearn.base import ClusterMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.utils import metadata_routing
 from sklearn.utils._param_validation import Interval
 
@@ -13,8 +13,11 @@ from ..utils._random import phase_seed
 from ._source_pretrained import BaseSourcePretrained
 
 
-class BaseFeatureClusterer(ClusterMixin, BaseSourcePretrained):
-    """Base of the clusterers: k-means, the best of twenty runs, on the embedding of the target."""
+class BaseFeatureClusterer(BaseSourcePretrained):
+    """Base of the clusterers: k-means, the best of twenty runs, on the embedding of the target.
+
+    They are no :class:`sklearn.base.ClusterMixin`, whose classes fit without labels.
+    """
 
     _parameter_constraints: dict = {
         **BaseSourcePretrained._parameter_constraints,

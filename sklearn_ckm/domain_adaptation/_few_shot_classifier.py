@@ -3,6 +3,7 @@
 import torch
 from sklearn.base import _fit_context
 
+from .._training._inference import forward_in_blocks
 from ._source_pretrained import BaseSourcePretrained
 from ._target_classifier import TargetClassifierMixin
 
@@ -77,9 +78,8 @@ class BaseFewShotClassifier(TargetClassifierMixin, BaseSourcePretrained):
         logits = self._target_logits(self._embed(self._check_X(X)))
         return logits.double().softmax(1).cpu().numpy()
 
-    @torch.no_grad()
     def _target_logits(self, z):
-        return self._net.module_.target_classifier(z)
+        return forward_in_blocks(self._net.module_.target_classifier, z, self._net.device)
 
     def _predict(self, z):
         return self.classes_[self._target_logits(z).argmax(1).cpu().numpy()]

@@ -1,7 +1,7 @@
 """What classifiers of the target share: how they read labels, and their score."""
 
+import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.metrics import accuracy_score
 from sklearn.utils import metadata_routing
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
@@ -90,6 +90,6 @@ class TargetClassifierMixin(DomainInputMixin, ClassifierMixin):
         if sample_weight is not None:
             sample_weight = sample_weight[counts][is_labelled]
         truth = classes[codes[is_labelled]]
-        if truth.dtype.kind in "US" or predicted.dtype.kind in "US":
+        if truth.dtype.kind != predicted.dtype.kind:  # names of different types: compared as such
             truth, predicted = truth.astype(object), predicted.astype(object)
-        return float(accuracy_score(truth, predicted, sample_weight=sample_weight))
+        return float(np.average(truth == predicted, weights=sample_weight))

@@ -118,5 +118,10 @@ def last_layers(encoder, x):
     stack = getattr(encoder, "layers", None)
     if not (isinstance(stack, nn.Sequential) and len(stack) > 1 and type(stack[-1]) is nn.Linear):
         return [encoder(x)]
-    hidden = stack[:-1](x).flatten(1)
-    return [hidden, stack[-1](hidden)]
+    inputs = []
+    handle = stack[-1].register_forward_pre_hook(lambda layer, args: inputs.append(args[0]))
+    try:
+        code = encoder(x)  # the whole of it: there may be more to an encoder than its layers
+    finally:
+        handle.remove()
+    return [*(layer.flatten(1) for layer in inputs[-1:]), code]

@@ -17,8 +17,11 @@ def _is_missing(label):
 
 
 def _is_homogeneous(labels):
-    """Whether labels are of one type, or all of them numbers."""
-    return len(set(map(type, labels))) == 1 or all(isinstance(label, Real) for label in labels)
+    """Whether labels are of one type, or all of them numbers or text, numpy's own included."""
+    kinds = (Real, np.bool_), str
+    return len(set(map(type, labels))) == 1 or any(
+        all(isinstance(label, kind) for label in labels) for kind in kinds
+    )
 
 
 def check_labels(y, n_samples, name="y"):
@@ -66,7 +69,10 @@ def _is_marker(y, marker):
         return np.zeros(len(y), bool) if y.dtype.kind in "bmM" else y == marker
     known = (marker, str(marker))
     is_bool = (bool, np.bool_)
-    found = (not isinstance(label, is_bool) and label in known for label in y.tolist())
+    found = (
+        not isinstance(label, is_bool) and not _is_missing(label) and label in known
+        for label in y.tolist()
+    )
     return np.fromiter(found, bool, len(y))
 
 
@@ -105,7 +111,9 @@ def encode_labels(y, name="y", *, unlabelled=None):
         is_missing |= _is_marker(y, unlabelled)
     labelled = y[~is_missing]
     if labelled.dtype.kind == "O" and _is_homogeneous(labelled):
-        labelled = np.array(labelled.tolist())  # objects of one type have a dtype of their own
+        plain = np.array(labelled.tolist())  # objects of one type have a dtype of their own
+        if plain.tolist() == labelled.tolist():  # not so for huge ints, which would become floats
+            labelled = plain
     codes = np.full(len(y), UNLABELLED, dtype=np.int64)
     if not len(labelled):
         return codes, labelled

@@ -105,7 +105,7 @@ def test_resolve_clones_and_checks():
 
 
 def test_resolve_errors():
-    with pytest.raises(ValueError, match=r"Expected 'objective' among \['ckm'\].*got 'kmeans'"):
+    with pytest.raises(ValueError, match=r"'objective' among \['ckm', 'dcn',.*got 'kmeans'"):
         resolve_objective("kmeans")
     with pytest.raises(TypeError, match="instance of BaseClusteringObjective, got"):
         resolve_objective(ConcreteKMeansObjective)

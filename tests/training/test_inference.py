@@ -4,8 +4,12 @@ import torch
 from _oracles import loop_squared_distances, random_clusters, to_numpy
 from torch import nn
 
-from sklearn_ckm._training._inference import block_rows, distances_in_blocks, forward_in_blocks
-from sklearn_ckm._training._phases import embed
+from sklearn_ckm._training._inference import (
+    block_rows,
+    distances_in_blocks,
+    embed,
+    forward_in_blocks,
+)
 from sklearn_ckm.modules import ClusteringModel, build_autoencoder
 
 

@@ -144,7 +144,7 @@ def test_interrupt_from_a_callback_is_raised():
 
 
 def test_interrupt_during_a_batch_is_raised():
-    def interrupted(model, batch, progress, generator):
+    def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
     net = finetuning_net()

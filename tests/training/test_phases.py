@@ -8,10 +8,10 @@ from torch import nn
 
 from sklearn_ckm._training import _phases
 from sklearn_ckm._training._criteria import JointCriterion
+from sklearn_ckm._training._inference import embed
 from sklearn_ckm._training._phases import (
     TrainingData,
     TrainingSettings,
-    embed,
     pretrain,
     set_centers,
     start_centers,
