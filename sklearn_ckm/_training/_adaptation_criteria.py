@@ -21,6 +21,7 @@ from ..modules import last_layers, reverse_gradient
 
 _SLOPE = 10.0  # of the schedule by which the reversed gradient grows
 _GRAPH_NEIGHBORS = 5
+_SMALLEST_VARIANCE = 1e-5
 
 
 class ClassificationCriterion(nn.Module):
@@ -56,7 +57,9 @@ class AdversarialCriterion(nn.Module):
 
     Notes
     -----
-    The weight grows from 0 by :math:`2 / (1 + \\exp(-10 p)) - 1` with the progress p.
+    The weight grows from 0 by :math:`2 / (1 + \\exp(-10 p)) - 1` with the progress p. The
+    discriminator reads the code standardised over the batch: it is linear and has no bounds, and
+    the encoder would win by its scale alone.
     """
 
     def __init__(self, lambda_adversarial):
@@ -67,7 +70,7 @@ class AdversarialCriterion(nn.Module):
         """Return the loss terms of a batch, and nothing else."""
         z = model.encoder(batch.x)
         weight = self.lambda_adversarial * (2 / (1 + exp(-_SLOPE * progress)) - 1)
-        is_source = model.discriminator(reverse_gradient(z, weight)).float()
+        is_source = model.discriminator(reverse_gradient(_standardized(z.float()), weight))
         terms = {
             "classification": classification_loss(
                 model.classifier(z[: batch.n_source]).float(), batch.y
@@ -199,6 +202,12 @@ class FactorizationCriterion(nn.Module):
             + self.lambda_graph * terms["graph"]
         )
         return {"loss": loss, **terms}, None
+
+
+def _standardized(z):
+    """Columns of zero mean and unit variance over a batch; those of a single row are zero."""
+    centered = z - z.mean(0)
+    return centered / centered.square().mean(0).add(_SMALLEST_VARIANCE).sqrt()
 
 
 @torch.no_grad()

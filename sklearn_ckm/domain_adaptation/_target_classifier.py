@@ -1,13 +1,27 @@
 """What classifiers of the target share: how they read labels, and their score."""
 
+import warnings
+
 import numpy as np
 from sklearn.base import ClassifierMixin
+from sklearn.exceptions import DataConversionWarning
 from sklearn.utils import metadata_routing
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from ..utils._domains import check_target_rows
 from ..utils._labels import UNLABELLED, check_labels, encode_labels
 from ._domain_input import DomainInputMixin
+
+
+def _warn_of_column(y):
+    """Say what scikit-learn's classifiers say of labels that come as a column."""
+    if len(getattr(y, "shape", ())) == 2 and y.shape[1] == 1:
+        warnings.warn(
+            "A column-vector y was passed when a 1d array was expected. Change the shape of y to "
+            "(n_samples,), for example with y.ravel().",
+            DataConversionWarning,
+            stacklevel=5,  # the caller of fit
+        )
 
 
 class TargetClassifierMixin(DomainInputMixin, ClassifierMixin):
@@ -31,6 +45,8 @@ class TargetClassifierMixin(DomainInputMixin, ClassifierMixin):
                 "some target rows in y_tgt, or in y where the domains are stacked; "
                 "CKMDomainAdapter needs no target label."
             )
+        _warn_of_column(y)
+        _warn_of_column(y_tgt)
         domains = self._read_domains(X, y, X_tgt, y_tgt, sample_domain)
         if domains.y_target is None or not len(domains.target_classes):
             raise ValueError(
