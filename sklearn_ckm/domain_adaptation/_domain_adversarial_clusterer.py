@@ -78,9 +78,9 @@ class DomainAdversarialClusterer(BaseFeatureClusterer):
     -----
     *Differences from the source.* The paper trains from scratch with a reversed gradient that
     grows by the same schedule; here a classifier of the source comes first. The learning rate does
-    not decay. The discriminator reads the code standardised over the batch, since a linear code
-    has no bounds and the encoder would win by its scale. The k-means at the end is what disjoint classes ask for in place of the source's
-    classifier.
+    not decay. The discriminator reads the code standardised over the batch: a linear code has no
+    bounds, and the encoder would win by its scale. The k-means at the end is what disjoint classes
+    ask for in place of the source's classifier.
 
     References
     ----------

@@ -1,0 +1,154 @@
+"""Write docs/benchmarks.rst: both tables from their committed rows.
+
+python benchmarks/write_page.py [--check]
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import table1
+import table2
+from _common import RESULTS, read_rows
+from _digit_pairs import PAIRS
+from _tables import SCALES, SELECTION, pair_title, reported_rows, summarize
+
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.rst"
+PAIRS_REPORTED = ("svhn-mnist", "usps-mnist", "mnist-usps", "photos-mnist")
+INTRODUCTION = """\
+.. This page is written by benchmarks/write_page.py: change that, not this.
+
+Benchmarks
+==========
+
+Digits 0 to 4 of one data set are the labelled source, digits 5 to 9 of another the target. Every
+method has the same encoder (two convolutions of 20 and 50 channels, a dense layer of 500 units, a
+code of {n_components}), the same rows, seeds and numbers of epochs, and is scored on the target's
+test split after its last epoch. A run draws its rows anew and seeds everything. No label of the
+target is used for training (but for the few in the second table) or for any choice.
+
+Numbers are percent: mean ± standard deviation over the runs (standard error). The rows behind them
+are in ``benchmarks/results``, with settings, versions and commit; ``make table1 DATA=folder`` and
+``make table2 DATA=folder`` make them, or go on where they were interrupted.
+"""
+LAMBDA = """\
+Weights of the clustering term
+------------------------------
+
+Lambda 1 was chosen per method and pair from {grid}, one trial each, by the agreement of the
+clusters with neighbourhoods of the inputs (``score``, no label) on a run of its own, whose data
+and seed no reported row has.
+"""
+
+
+def main():
+    """Write the page, or tell whether it is what would be written."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="fail if the page is out of date")
+    page = make_page()
+    if parser.parse_args().check:
+        if not PAGE.exists() or PAGE.read_text() != page:
+            sys.exit(f"{PAGE} is out of date: run python benchmarks/write_page.py")
+        return
+    PAGE.write_text(page)
+
+
+def make_page():
+    """Text of the page."""
+    scale = SCALES["reduced"]
+    parts = [INTRODUCTION.format(n_components=10)]
+    for title, table, make in (
+        ("Unsupervised adaptation", "table1", unsupervised_tables),
+        ("Few labels in the target", "table2", few_label_tables),
+    ):
+        rows = reported_rows(RESULTS / f"{table}.csv", scale)
+        if rows:
+            parts += [f"{title}\n{'-' * len(title)}\n", *make(rows)]
+    return "\n".join([*parts, *lambda_table(scale)])
+
+
+def unsupervised_tables(rows):
+    """One table a pair: accuracy, NMI and ARI of each method."""
+    for pair, of_pair in by_pair(rows):
+        lines = []
+        for name in table1.METHODS:
+            mine = [row for row in of_pair if row["method"] == name]
+            if mine:
+                measures = [cell(mine, measure) for measure in ("accuracy", "nmi", "ari")]
+                paper = [table1.PAPER.get(name, "")] if pair == "svhn-mnist" else []
+                lines.append([name, *measures, str(len(mine)), *paper])
+        header = ["method", "accuracy", "NMI", "ARI", "runs"]
+        yield list_table(
+            pair_title(pair, of_pair),
+            header + (["the paper"] if pair == "svhn-mnist" else []),
+            lines,
+        )
+
+
+def few_label_tables(rows):
+    """One table a pair: accuracy of each method by the labels a class."""
+    for pair, of_pair in by_pair(rows):
+        lines = []
+        for name in table2.METHODS:
+            cells, n_runs = [], set()
+            for n_shots in table2.N_SHOTS:
+                mine = [
+                    row
+                    for row in of_pair
+                    if row["method"] == name and int(row["n_shots"]) == n_shots
+                ]
+                cells.append(cell(mine) if mine else "")
+                n_runs.add(len(mine))
+            if any(cells):
+                lines.append([name, *cells, " to ".join(map(str, sorted(n_runs)))])
+            if any(cells) and pair == "svhn-mnist" and name in table2.PAPER:
+                lines.append([f"{name} (the paper)", *table2.PAPER[name], ""])
+        header = ["method", *(f"{n_shots} labels a class" for n_shots in table2.N_SHOTS), "runs"]
+        yield list_table(pair_title(pair, of_pair), header, lines)
+
+
+def lambda_table(scale):
+    """What the label-free score chose."""
+    rows = [
+        row for row in read_rows(SELECTION) if json.loads(row["settings"])["name"] == scale.name
+    ]
+    if not rows:
+        return
+    pairs = [pair for pair in PAIRS_REPORTED if any(row["pair"] == pair for row in rows)]
+    lines = []
+    for name in dict.fromkeys(row["method"] for row in rows):
+        chosen = []
+        for pair in pairs:
+            mine = [row for row in rows if (row["method"], row["pair"]) == (name, pair)]
+            best = max(mine, key=lambda row: float(row["score"]), default=None)
+            chosen.append("" if best is None else best["lambda_clustering"])
+        lines.append([name, *chosen])
+    yield LAMBDA.format(grid=", ".join(map(str, scale.grid)))
+    yield list_table("Chosen lambda 1", ["method", *(PAIRS[pair][0] for pair in pairs)], lines)
+
+
+def by_pair(rows):
+    """Rows of each pair that has some."""
+    for pair in PAIRS_REPORTED:
+        of_pair = [row for row in rows if row["pair"] == pair]
+        if of_pair:
+            yield pair, of_pair
+
+
+def cell(rows, measure="accuracy"):
+    """Mean, standard deviation and standard error as text."""
+    mean, sd, se, _ = summarize(rows, measure)
+    return f"{mean:.1f} ± {sd:.1f} ({se:.1f})"
+
+
+def list_table(title, header, lines):
+    """Table of reStructuredText."""
+    out = [f".. list-table:: {title}", "   :header-rows: 1", ""]
+    for line in [header, *lines]:
+        out += [f"   {'* -' if i == 0 else '  -'} {text}".rstrip() for i, text in enumerate(line)]
+    return "\n".join([*out, ""])
+
+
+if __name__ == "__main__":
+    main()
