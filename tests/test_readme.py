@@ -17,7 +17,7 @@ def python_snippets():
 
 
 def test_readme_has_snippets():
-    assert len(python_snippets()) == 2
+    assert len(python_snippets()) == 3
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few epochs
