@@ -1,7 +1,8 @@
 """Few labels in the target: the paper's Table 2, with two controls.
 
-Of each target class 2, 3, 4 or 5 training rows are labelled, drawn anew in each run and removed
-from the unlabelled pool; all methods of a run have the same draw, encoder, epochs and seed.
+Of each target class 2, 3, 4 or 5 training rows are labelled, drawn anew in each run; each row is in
+the target once, with its label or without. All methods of a run have the same draw, encoder, epochs
+and seed.
 Accuracy is that of the predicted names on the target's test split, at the last epoch. Lambda 1 is
 chosen per method and pair as in table1.py, with three labels a class. One control fine-tunes a
 source classifier on the labelled rows; the other clusters without them and names each cluster
