@@ -70,7 +70,8 @@ class AdversarialCriterion(nn.Module):
         """Return the loss terms of a batch, and nothing else."""
         z = model.encoder(batch.x)
         weight = self.lambda_adversarial * (2 / (1 + exp(-_SLOPE * progress)) - 1)
-        is_source = model.discriminator(reverse_gradient(_standardized(z.float()), weight))
+        code = reverse_gradient(_standardized(z.float()), weight)
+        is_source = model.discriminator(code).float()
         terms = {
             "classification": classification_loss(
                 model.classifier(z[: batch.n_source]).float(), batch.y

@@ -1,9 +1,10 @@
 """What the compared methods share that classify the target by a head trained on few labels."""
 
+import copy
+
 import torch
 from sklearn.base import _fit_context
 
-from .._training._inference import forward_in_blocks
 from ._source_pretrained import BaseSourcePretrained
 from ._target_classifier import TargetClassifierMixin
 
@@ -76,10 +77,13 @@ class BaseFewShotClassifier(TargetClassifierMixin, BaseSourcePretrained):
             Columns in the order of ``classes_``. Rows sum to one.
         """
         logits = self._target_logits(self._embed(self._check_X(X)))
-        return logits.double().softmax(1).cpu().numpy()
+        return logits.softmax(1).cpu().numpy()
 
+    @torch.no_grad()
     def _target_logits(self, z):
-        return forward_in_blocks(self._net.module_.target_classifier, z, self._net.device)
+        # float64: narrow float32 products round by the place of a row among the others
+        head = copy.deepcopy(self._net.module_.target_classifier).double()
+        return head(z.double())
 
     def _predict(self, z):
         return self.classes_[self._target_logits(z).argmax(1).cpu().numpy()]
