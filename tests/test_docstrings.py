@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.datasets import make_blobs
 
 import sklearn_ckm
-from sklearn_ckm import CKMDomainAdapter, ConcreteKMeans
+from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans
 
 MODULES = sorted(
     [
@@ -65,6 +65,7 @@ def test_estimators_and_metrics_have_examples():
     examples = {test.name for name in WITH_EXAMPLES for test in doctests(name)}
     assert any(name.endswith(".ConcreteKMeans") for name in examples)
     assert any(name.endswith(".CKMDomainAdapter") for name in examples)
+    assert any(name.endswith(".CKMSemiSupervisedAdapter") for name in examples)
     assert any(name.endswith(".clustering_accuracy") for name in examples)
 
 
@@ -108,14 +109,20 @@ def test_docstrings_of_methods_list_their_parameters(cls):
             assert documented == signature, f"{cls.__name__}.{name}"
 
 
-@pytest.mark.parametrize("cls", [ConcreteKMeans, CKMDomainAdapter])
+@pytest.mark.parametrize("cls", [ConcreteKMeans, CKMDomainAdapter, CKMSemiSupervisedAdapter])
 def test_docstring_lists_what_a_fit_learns(cls):
-    X = make_blobs(n_samples=30, centers=8 * np.eye(3)[:2], random_state=0)[0]
+    X, y = make_blobs(n_samples=30, centers=8 * np.eye(3)[:2], random_state=0)
     pandas = pytest.importorskip("pandas")
     model = cls(2, n_components=2, pretrain_epochs=2, max_epochs=1, random_state=0)
-    model.fit(pandas.DataFrame(X, columns=list("abc")))
+    model.fit(pandas.DataFrame(X, columns=list("abc")), y)
     learned = {name for name in vars(model) if name.endswith("_") and not name.startswith("_")}
     assert set(documented_names(cls.__doc__, "Attributes")) == learned
+
+
+def test_estimators_and_objectives_of_every_public_module_are_looked_at():
+    names = {cls.__name__ for cls in public_estimators()}
+    assert names >= {"ConcreteKMeans", *sklearn_ckm.domain_adaptation.__all__}
+    assert names >= set(sklearn_ckm.objectives.__all__) - {"ClusteringStep"}
 
 
 def test_parser_of_docstrings_by_hand():

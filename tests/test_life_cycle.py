@@ -21,7 +21,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from skorch.callbacks import Callback, Checkpoint
 from skorch.exceptions import DeviceWarning
 
-from sklearn_ckm import CKMDomainAdapter, ConcreteKMeans
+from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans
 from sklearn_ckm.objectives import ConcreteKMeansObjective
 
 SMALL = {
@@ -42,13 +42,19 @@ def make_stacked():
 
 X, Y, TAGS = make_stacked()
 IS_TARGET = TAGS < 0
+ADAPTERS = (CKMDomainAdapter, CKMSemiSupervisedAdapter)
 
 
 def fit(model, X=X):
     """Fit on both domains, where the estimator knows of domains."""
-    if isinstance(model, CKMDomainAdapter):
+    if isinstance(model, ADAPTERS):
         return model.fit(X, Y, sample_domain=TAGS)
     return model.fit(X[IS_TARGET])
+
+
+def score(model):
+    """Score on the target rows, whose classes only the classifier reads."""
+    return model.score(X[IS_TARGET], Y[IS_TARGET])
 
 
 def answers(model):
@@ -63,9 +69,9 @@ def assert_same_answers(first, second):
     assert_array_equal(first.cluster_centers_, second.cluster_centers_)
 
 
-@pytest.fixture(params=[ConcreteKMeans, CKMDomainAdapter], ids=lambda cls: cls.__name__)
+@pytest.fixture(params=[ConcreteKMeans, *ADAPTERS], ids=lambda cls: cls.__name__)
 def make(request):
-    """A function that makes an estimator of either class."""
+    """A function that makes an estimator of one class."""
     return lambda **params: request.param(**{**SMALL, **params})
 
 
@@ -123,7 +129,7 @@ def test_copies_give_the_same_answers(make, round_trip):
     copied = round_trip(model)
     assert_same_answers(model, copied)
     assert copied.history_ == model.history_
-    assert copied.score(X) == model.score(X)
+    assert score(copied) == score(model)
     assert_same_answers(model, round_trip(copied))
 
 
@@ -136,15 +142,16 @@ def test_copies_can_be_fitted_again(make, round_trip):
     assert_same_answers(again, warm)
 
 
-def test_copy_of_the_adapter_classifies_the_source_alike():
-    model = fit(CKMDomainAdapter(**SMALL))
+@pytest.mark.parametrize("cls", ADAPTERS)
+def test_copy_of_an_adapter_classifies_the_source_alike(cls):
+    model = fit(cls(**SMALL))
     assert_array_equal(pickled(model).predict_source(X), model.predict_source(X))
 
 
 def test_pickle_holds_the_weights_once_and_no_data(make):
     model = fit(make())
     n_bytes = sum(4 * weight.numel() for weight in model._net.module_.parameters())
-    many = make().fit(np.repeat(X, 20, axis=0))
+    many = make().fit(np.repeat(X, 20, axis=0), np.repeat(Y > 3, 20))
     sizes = [len(pickle.dumps(m)) for m in (model, many)]
     assert sizes[0] < 1.2 * n_bytes + 50_000  # no second copy, no moments of the optimiser
     assert sizes[1] - sizes[0] < 10 * (len(many.labels_) + 1000)  # labels grow, nothing else
@@ -204,7 +211,7 @@ def test_output_may_be_a_frame_with_names(make, library):
 
 
 def fit_frame(model, frame):
-    if isinstance(model, CKMDomainAdapter):
+    if isinstance(model, ADAPTERS):
         return model.fit(frame, Y, sample_domain=TAGS)
     return model.fit(frame)
 
@@ -212,9 +219,10 @@ def fit_frame(model, frame):
 def test_columns_in_another_order_raise(make):
     frame = pd.DataFrame(X, columns=list("abcde"))
     model = fit_frame(make(), frame)
-    for method in (model.predict, model.transform, model.score):
+    for method in ("predict", "transform", "score"):
+        y = [Y] if method == "score" else []
         with pytest.raises(ValueError, match="must be in the same order as they were in fit"):
-            method(frame[list("edcba")])
+            getattr(model, method)(frame[list("edcba")], *y)
 
 
 # pipelines and searches -------------------------------------------------------------------------
@@ -280,7 +288,7 @@ def test_grid_search_over_a_pipeline():
 
 def test_cross_validate_takes_tags(make):
     model = make()
-    params = {"sample_domain": TAGS} if isinstance(model, CKMDomainAdapter) else {}
+    params = {"sample_domain": TAGS} if isinstance(model, ADAPTERS) else {}
     result = cross_validate(model, X, Y, cv=KFold(2), params=params, error_score="raise")
     assert np.isfinite(result["test_score"]).all()
 
@@ -497,14 +505,14 @@ def test_failed_refit_leaves_the_earlier_fit_usable(make):
     model = fit(make())
     expected = answers(model)
     with pytest.raises(ValueError, match="at least as many target rows as clusters"):
-        model.fit(X[:1, :4])
+        model.fit(X[:1, :4], Y[:1])
     for name, answer in expected.items():
         assert_array_equal(answer, getattr(model, name)(X))
     assert model.n_features_in_ == X.shape[1]
 
 
 def test_several_starts_are_possible_with_two_rows(make):
-    model = make(n_init=3, n_clusters=2, max_epochs=5).fit(X[IS_TARGET][:2])
+    model = make(n_init=3, n_clusters=2, max_epochs=5).fit(X[IS_TARGET][:2], [0, 1])
     assert sorted(model.labels_) == [0, 1]
 
 

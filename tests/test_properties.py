@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sklearn_ckm import CKMDomainAdapter, ConcreteKMeans
+from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 FEW = settings(
@@ -116,6 +116,88 @@ def test_fit_of_any_two_domains_works_or_tells_why_not(X, seed, data):
     assert_array_equal(model.source_classes_, sorted(given_labels))
     if given_labels:
         assert set(model.predict_source(X).tolist()) <= given_labels
+
+
+@FEW
+@given(X=tables(min_rows=4), n_clusters=st.none() | st.integers(1, 4), data=st.data())
+def test_fit_of_any_few_labels_works_or_tells_why_not(X, n_clusters, data):
+    n_source = data.draw(st.integers(0, len(X)))
+    tags = np.array(data.draw(st.permutations([0] * n_source + [-1] * (len(X) - n_source))))
+    label = st.sampled_from([0, 1, -1, None, float("nan")])
+    y = data.draw(st.lists(label, min_size=len(X), max_size=len(X)))
+    is_target = tags < 0
+    named = sorted({v for v, target in zip(y, is_target, strict=True) if target and v in (0, 1)})
+    n_centers = len(named) if n_clusters is None else n_clusters
+    model = CKMSemiSupervisedAdapter(n_clusters, random_state=0, **SMALL)
+    is_possible = 0 < len(named) <= n_centers <= is_target.sum() and n_source > 0
+    if not is_usable(X, 4) or not is_possible:
+        with pytest.raises((ValueError, TypeError), match=r".{20}"):
+            model.fit(X, y, sample_domain=tags)
+        return
+    model.fit(X, y, sample_domain=tags)
+    assert_array_equal(model.classes_, named + [-1] * (n_centers > len(named)))
+    assert_array_equal(model.labels_, model.predict(X)[is_target])
+    z, per_center = model.transform(X), model.predict_cluster_proba(X)
+    assert z.shape == (len(X), 2)
+    assert per_center.shape == (len(X), n_centers)
+    probabilities = model.predict_proba(X)
+    for answer in (z, probabilities, per_center):
+        assert np.isfinite(answer).all()
+    np.testing.assert_allclose(per_center.sum(1), 1, atol=1e-9)
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-9)
+    columns = [model.classes_.tolist().index(name) for name in model.predict(X)]
+    assert_array_equal(probabilities[np.arange(len(X)), columns], probabilities.max(1))
+    truth = [v if v in (0, 1) else None for v in y]
+    hits = [
+        p == t
+        for p, t, target in zip(model.predict(X), truth, is_target, strict=True)
+        if target and t is not None
+    ]
+    assert model.score(X, y, sample_domain=tags) == pytest.approx(np.mean(hits), abs=1e-12)
+    source = {v for v, target in zip(y, is_target, strict=True) if not target and v in (0, 1, -1)}
+    assert_array_equal(model.source_classes_, sorted(source))
+
+
+@FEW
+@given(
+    X=tables(min_rows=4),
+    n_unnamed=st.integers(0, 2),
+    is_text=st.booleans(),
+    seed=st.integers(0, 3),
+    data=st.data(),
+)
+def test_classifier_of_any_two_domains_works_or_tells_why_not(X, n_unnamed, is_text, seed, data):
+    n_source = data.draw(st.integers(0, len(X)))
+    tags = np.array(data.draw(st.permutations([0] * n_source + [-1] * (len(X) - n_source))))
+    names = ["a", "b", "-1", None] if is_text else [0, 1, -1, None, float("nan")]
+    y = data.draw(st.lists(st.sampled_from(names), min_size=len(X), max_size=len(X)))
+    of_source, of_target = (
+        {name for name, tag in zip(y, tags, strict=True) if (tag >= 0) == is_source}
+        for is_source in (True, False)
+    )
+    named = sorted(of_target.intersection(names[:2]))
+    n_clusters = len(named) + n_unnamed
+    model = CKMSemiSupervisedAdapter(max(n_clusters, 1), random_state=seed, **SMALL)
+    has_both = 0 < n_source < len(X) and len(X) - n_source >= n_clusters
+    if not (is_usable(X, 4) and has_both and named):
+        with pytest.raises((ValueError, TypeError), match=r".{20}"):
+            model.fit(X, y, sample_domain=tags)
+        return
+    model.fit(X, y, sample_domain=tags)
+    unknown = [("unknown" if is_text else -1)] * (n_unnamed > 0)
+    assert model.classes_.tolist() == named + unknown
+    assert model.source_classes_.tolist() == sorted(of_source.intersection(names[:3]))
+
+    clusters, per_center = model.predict_cluster(X), model.predict_cluster_proba(X)
+    assert per_center.shape == (len(X), n_clusters)
+    chosen = np.take_along_axis(per_center, clusters[:, None], axis=1)[:, 0]
+    assert_array_equal(chosen, per_center.max(1))
+    probabilities = model.predict_proba(X)
+    assert_array_equal(probabilities[:, : len(named)], per_center[:, : len(named)])
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-9)
+    columns = [model.classes_.tolist().index(name) for name in model.predict(X).tolist()]
+    assert_array_equal(probabilities[np.arange(len(X)), columns], probabilities.max(1))
+    assert_array_equal(model.labels_, model.predict(X)[tags < 0])
 
 
 @FEW

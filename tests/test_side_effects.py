@@ -14,7 +14,7 @@ from sklearn.datasets import make_blobs
 from sklearn.exceptions import NotFittedError
 from skorch.callbacks import Callback
 
-from sklearn_ckm import CKMDomainAdapter, ConcreteKMeans
+from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans
 from sklearn_ckm.objectives import ConcreteKMeansObjective
 
 SMALL = {
@@ -28,10 +28,11 @@ SMALL = {
 
 X, Y = make_blobs(n_samples=100, centers=8 * np.eye(5), random_state=0)
 TAGS = np.where(Y < 3, 0, -1)
+ADAPTERS = (CKMDomainAdapter, CKMSemiSupervisedAdapter)
 
 
 def fit(model, X=X, y=Y, tags=TAGS):
-    if isinstance(model, CKMDomainAdapter):
+    if isinstance(model, ADAPTERS):
         return model.fit(X, y, sample_domain=tags)
     return model.fit(X[tags < 0])
 
@@ -42,9 +43,9 @@ def assert_same_model(first, second):
     assert first.history_ == second.history_
 
 
-@pytest.fixture(params=[ConcreteKMeans, CKMDomainAdapter], ids=lambda cls: cls.__name__)
+@pytest.fixture(params=[ConcreteKMeans, *ADAPTERS], ids=lambda cls: cls.__name__)
 def make(request):
-    """A function that makes an estimator of either class."""
+    """A function that makes an estimator of one class."""
     return lambda **params: request.param(**{**SMALL, **params})
 
 
@@ -131,7 +132,7 @@ def test_fit_leaves_the_global_state(make, end, params, seed):
 def test_answers_leave_the_global_state(make):
     model = fit(make())
     before = global_state()
-    model.predict(X), model.predict_proba(X), model.transform(X), model.score(X)
+    model.predict(X), model.predict_proba(X), model.transform(X), model.score(X, Y)
     assert global_state() == before
 
 
@@ -222,7 +223,7 @@ def test_read_only_arguments_are_enough(make):
 def test_answers_leave_their_arguments(make):
     model, rows = fit(make()), X.astype(np.float32)
     before = rows.copy()
-    model.predict(rows), model.predict_proba(rows), model.transform(rows), model.score(rows)
+    model.predict(rows), model.predict_proba(rows), model.transform(rows), model.score(rows, Y)
     assert_array_equal(rows, before)
 
 
@@ -271,9 +272,11 @@ def test_estimator_whose_fit_failed_is_not_fitted(make, error, phase):
     model = make(callbacks=[FailsIn(phase, error)])
     with pytest.raises(type(error), match="as planned"):
         fit(model)
-    for method in (model.predict, model.predict_proba, model.transform, model.score):
+    for method in (model.predict, model.predict_proba, model.transform):
         with pytest.raises(NotFittedError, match="is not fitted yet"):
             method(X)
+    with pytest.raises(NotFittedError, match="is not fitted yet"):
+        model.score(X, Y)
 
 
 def test_refit_that_failed_keeps_the_last_model(make):

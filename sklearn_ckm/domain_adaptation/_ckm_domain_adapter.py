@@ -241,7 +241,8 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         """
         with self._as_before_on_error():
             domains = self._read_domains(X, y, X_tgt, sample_domain=sample_domain)
-            self._check_same_classes(domains.source_classes)
+            if self.source_in_finetuning:
+                self._check_same_classes(domains.source_classes)
             self._fit(
                 domains.X_target,
                 domains.X_source,

@@ -1,5 +1,6 @@
 """Semi-supervised adaptation: a few labelled target rows name the clusters."""
 
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -40,9 +41,9 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
     Parameters
     ----------
     n_clusters : int, default=None
-        Number of centres. ``None`` takes one for each labelled target class. A larger number adds
-        unnamed centres for classes of which no row is labelled; rows there are predicted as
-        `unknown_label`.
+        Number of centres. ``None`` takes one for each labelled target class, and so does, with a
+        warning, a number below that. A larger one adds unnamed centres for classes of which no row
+        is labelled; rows there are predicted as `unknown_label`.
     n_components : int, default=10
         Width of the embedding.
     encoder : {"auto", "mlp", "mlp-small", "conv"} or callable, default="auto"
@@ -257,10 +258,9 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         Raises
         ------
         ValueError
-            If no target row is labelled, `n_clusters` is smaller than the number of labelled
-            classes, a labelled class has the name `unknown_label`, a domain is empty, the domains'
-            images differ in shape, dtype or range, both `X_tgt` and `sample_domain` are given, or
-            training diverges.
+            If no target row is labelled, a labelled class has the name `unknown_label`, a domain is
+            empty, the domains' images differ in shape, dtype or range, both `X_tgt` and
+            `sample_domain` are given, or training diverges.
         TypeError
             If the labels are of mixed types.
 
@@ -268,6 +268,8 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         -----
         ConvergenceWarning
             If a centre ends dead, doubled, collapsed or away from the data.
+        UserWarning
+            If `n_clusters` is smaller than the number of labelled classes.
         """
         with self._as_before_on_error():
             domains = self._read_labelled_domains(X, y, X_tgt, y_tgt, sample_domain)
@@ -373,12 +375,14 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         """Return the number of centres, and the classes with the unknown one."""
         n_clusters = len(named) if self.n_clusters is None else int(self.n_clusters)
         if n_clusters < len(named):
-            raise ValueError(
+            warnings.warn(
                 f"Expected n_clusters of at least {len(named)}, the number of labelled target "
-                f"classes {named.tolist()}, got {n_clusters}. Leave it None for one centre each."
+                f"classes {named.tolist()}, got {n_clusters}: each of them has a centre all the "
+                "same. Leave it None for one centre each.",
+                stacklevel=4,  # the caller of fit
             )
-        if n_clusters == len(named):
-            return n_clusters, named
+        if n_clusters <= len(named):
+            return len(named), named
         unknown = self.unknown_label
         if isinstance(unknown, str) and unknown == "auto":
             unknown = -1 if isinstance(named.tolist()[0], Real) else "unknown"

@@ -116,14 +116,16 @@ class DomainInputMixin:
         Raises
         ------
         ValueError
-            If no source row was labelled in ``fit``.
+            If no source row was labelled in ``fit``, or the source took no part in fine-tuning.
         """
         check_is_fitted(self)
         classifier = self._net.module_.classifier
         if classifier is None:
+            is_tuned = getattr(self, "source_in_finetuning", True)
+            advice = "Pass y_src." if is_tuned else "Set source_in_finetuning=True."
             raise ValueError(
                 "Expected a fit that trained a classifier on labelled source rows for "
-                "predict_source, got none. Pass y_src."
+                f"predict_source, got none. {advice}"
             )
         z = self._embed(self._check_X(X))
         with torch.no_grad():

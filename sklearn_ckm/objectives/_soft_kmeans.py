@@ -68,6 +68,8 @@ class SoftKMeansObjective(BaseClusteringObjective):
         distances = squared_distances(z, centers)
         logits = self.log_probabilities(distances, current_temperature(temperature, distances))
         sharpness = scheduled(self.sharpness, progress, geometric=True)
+        if not sharpness > 0:  # a callable is not checked before
+            raise ValueError(f"Expected a positive sharpness, got {sharpness!r}.")
         loss = soft_kmeans_loss(distances, (sharpness * logits).log_softmax(1))
         return ClusteringStep(loss, distances, logits, logits.detach().argmax(1))
 

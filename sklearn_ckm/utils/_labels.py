@@ -99,7 +99,7 @@ def encode_labels(y, name="y", *, unlabelled=None):
     Raises
     ------
     ValueError
-        If `y` holds continuous values.
+        If `y` holds continuous values or infinity.
     TypeError
         If the labels cannot be ordered, as when strings and ints are mixed.
     """
@@ -118,6 +118,8 @@ def encode_labels(y, name="y", *, unlabelled=None):
     if not len(labelled):
         return codes, labelled
     if labelled.dtype.kind == "f":
+        if np.isinf(labelled).any():
+            raise ValueError(f"Expected class names in {name}, got infinity. Pass ints or strings.")
         check_classification_targets(labelled)
     try:
         classes, codes[~is_missing] = np.unique(labelled, return_inverse=True)

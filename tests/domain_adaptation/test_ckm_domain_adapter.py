@@ -446,3 +446,72 @@ def test_score_with_tags_rates_target_rows_only():
     tagged = model.score(X, sample_domain=tags)
     assert tagged == model.score(X_TGT)
     assert tagged < model.score(X)
+
+
+# source in the pretraining alone ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def target_tuned():
+    return adapter(source_in_finetuning=False).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [None, Y_SRC[::-1], Y_SRC + 5, np.array(["a", "b", "c"])[Y_SRC], some_missing(None), Y_SRC * 0],
+    ids=["none", "reversed", "renamed", "strings", "some missing", "one class"],
+)
+def test_source_labels_have_no_influence_where_only_the_target_is_tuned(target_tuned, y):
+    model = adapter(source_in_finetuning=False).fit(X_SRC, y, X_tgt=X_TGT)
+    assert_same_model(model, target_tuned)
+    assert_array_equal(model.transform(X), target_tuned.transform(X))
+
+
+@pytest.mark.parametrize(
+    "params", [{"lambda_classification": 9.0}, {"source_sampling": "natural"}, {"warm_start": True}]
+)
+def test_parameters_of_the_source_have_no_influence_where_only_the_target_is_tuned(
+    target_tuned, params
+):
+    model = adapter(source_in_finetuning=False, **params).fit(X, Y, sample_domain=TAGS)
+    assert_same_model(model, target_tuned)
+
+
+def test_pretraining_is_that_of_both_domains_where_only_the_target_is_tuned(fitted, target_tuned):
+    params = {"source_in_finetuning": False, "max_epochs": 0}
+    model = adapter(**params).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+    assert_same_model(model, adapter(max_epochs=0).fit(X_SRC, Y_SRC, X_tgt=X_TGT))
+    assert target_tuned.history_[:3] == fitted.history_[:3]
+    assert model.history_ != adapter(**params).fit(X_TGT).history_
+    assert not np.array_equal(target_tuned.cluster_centers_, fitted.cluster_centers_)
+    unlabelled = adapter().fit(X_SRC, X_tgt=X_TGT)  # reconstructs the source in both phases
+    assert not np.array_equal(target_tuned.cluster_centers_, unlabelled.cluster_centers_)
+
+
+def test_losses_are_those_of_the_target_where_only_the_target_is_tuned():
+    frozen = {"lr": 1e-20, "pretrain_epochs": 0, "max_epochs": 1}
+    model = adapter(source_in_finetuning=False, **frozen).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+    with torch.no_grad():
+        x = model._scaler.to_tensor(X_TGT)
+        expected = (x - model._net.module_(x)[1]).square().sum(1).mean().item()
+    record = model.history_[-1]
+    assert record["reconstruction"] == pytest.approx(expected, rel=1e-5)
+    assert "classification" not in record
+    both = adapter(**frozen).fit(X_SRC, Y_SRC, X_tgt=X_TGT).history_[-1]
+    assert record["reconstruction"] != pytest.approx(both["reconstruction"], rel=1e-3)
+
+
+def test_there_is_no_source_classifier_where_only_the_target_is_tuned(target_tuned):
+    match = r"labelled source rows for predict_source, got none. Set source_in_finetuning=True"
+    with pytest.raises(ValueError, match=match):
+        target_tuned.predict_source(X)
+
+
+def test_warm_start_goes_on_where_only_the_target_is_tuned(target_tuned):
+    model = adapter(source_in_finetuning=False, warm_start=True)
+    for y in (Y_SRC + 5, Y_SRC):  # labels are not read, so that others do not matter
+        model.fit(X_SRC, y, X_tgt=X_TGT)
+    assert [record["phase"] for record in model.history_] == ["finetune"] * 3
+    assert not np.array_equal(model.cluster_centers_, target_tuned.cluster_centers_)
+    with pytest.raises(ValueError, match="number of source classes"):
+        model.set_params(source_in_finetuning=True).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
