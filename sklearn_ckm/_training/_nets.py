@@ -276,7 +276,7 @@ class FineTuningNet(PhaseNet):
     def on_update(self, batch):
         """Move the centres, where the objective has a rule of its own for that."""
         objective = self.criterion_.objective
-        if objective.moves_centers:
+        if objective.moves_centers and self.criterion_.lambda_clustering > 0:
             encoder = self.module_.encoder.eval()
             with torch.no_grad():
                 z = encoder(batch.x[batch.n_source : batch.n_rows]).float()

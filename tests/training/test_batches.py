@@ -150,3 +150,108 @@ def test_target_is_covered_under_balanced_sampling():
     batches = make_batches(300, 20, [0, 1] * 10, batch_size=64, is_balanced=True)
     drawn = torch.cat([target_rows(batch) for batch in batches])
     assert len(drawn.unique()) == 300
+
+
+# labelled target rows -----------------------------------------------------------------------------
+
+
+def with_shots(n_target, y_target, n_source=None, *, seed=0, device="cpu", **kwargs):
+    """Batches as of `make_batches`, with classes of target rows."""
+    plain = make_batches(n_target, n_source, seed=seed, device=device)
+    y_target = None if y_target is None else torch.as_tensor(y_target, device=device)
+    return DomainBatches(
+        plain.X_target,
+        plain.X_source,
+        y_target=y_target,
+        generator=make_generator(seed, device),
+        **kwargs,
+    )
+
+
+def shot_rows(batch):
+    return (batch.x[batch.n_rows :, 0] - 1).long()
+
+
+def few_labels(n_target, n_labelled, *, n_classes=3):
+    """Labels of rows spread over the target, -1 elsewhere."""
+    y = np.full(n_target, -1)
+    rows = np.random.default_rng(0).choice(n_target, n_labelled, replace=False)
+    y[rows] = np.arange(n_labelled) % n_classes
+    return y
+
+
+@pytest.mark.parametrize("n_source", [None, 20, 90])
+@pytest.mark.parametrize("n_labelled", [1, 6, 40])
+def test_every_batch_holds_all_labelled_target_rows(device, n_source, n_labelled):
+    y = few_labels(40, n_labelled)
+    batches = with_shots(40, y, n_source, batch_size=16, device=device)
+    for batch in batches:
+        assert shot_rows(batch).tolist() == np.flatnonzero(y >= 0).tolist()
+        assert batch.y_shots.tolist() == y[y >= 0].tolist()
+        assert len(batch.x) == batch.n_rows + n_labelled
+        assert batch.n_rows == batch.n_source + len(batch.target_index)
+        assert torch.equal((batch.x[batch.n_source : batch.n_rows, 0] - 1).long(),
+                           batch.target_index)  # fmt: skip
+
+
+def test_as_many_labelled_rows_as_a_batch_may_hold_are_all_in_it():
+    y = few_labels(400, 256)
+    for batch in with_shots(400, y, batch_size=100):
+        assert shot_rows(batch).tolist() == np.flatnonzero(y >= 0).tolist()
+
+
+@pytest.mark.parametrize("n_labelled", [257, 300, 600])
+def test_of_more_labelled_rows_each_batch_holds_256_others(device, n_labelled):
+    y = few_labels(700, n_labelled)
+    batches = with_shots(700, y, batch_size=64, device=device)
+    drawn = [shot_rows(batch).cpu().numpy() for _ in range(2) for batch in batches]
+    assert len(drawn) == 2 * 11
+    assert all(len(rows) == 256 and (y[rows] >= 0).all() for rows in drawn)
+    assert len({tuple(sorted(rows)) for rows in drawn}) == len(drawn)  # they change
+    for batch in batches:
+        assert batch.y_shots.tolist() == y[shot_rows(batch).cpu().numpy()].tolist()
+
+
+@pytest.mark.parametrize("n_labelled", [257, 300, 600])
+def test_labelled_rows_are_drawn_alike(n_labelled):
+    y = few_labels(700, n_labelled)
+    drawn = torch.cat([shot_rows(batch) for batch in with_shots(700, y, batch_size=64)])
+    counts = np.bincount(drawn.numpy(), minlength=700)
+    assert set(counts[y < 0]) <= {0}
+    assert np.ptp(counts[y >= 0]) <= 1
+    assert counts[y >= 0].min() >= 1
+
+
+@pytest.mark.parametrize("n_source", [None, 30])
+@pytest.mark.parametrize(("n_labelled", "is_given"), [(0, False), (0, True), (5, True)])
+def test_other_rows_are_the_same_bit_for_bit_with_and_without_labels(
+    device, n_source, n_labelled, is_given
+):
+    y = few_labels(40, n_labelled) if is_given else None
+    labelled = with_shots(40, y, n_source, batch_size=16, device=device)
+    plain = make_batches(40, n_source, batch_size=16, device=device)
+    for _ in range(2):
+        for batch, expected in zip(labelled, plain, strict=True):
+            assert torch.equal(batch.x[: batch.n_rows], expected.x)
+            assert torch.equal(batch.target_index, expected.target_index)
+            assert expected.y_shots is None
+            assert len(batch.x) - batch.n_rows == n_labelled
+            assert (batch.y_shots is None) == (n_labelled == 0)
+
+
+def test_bytes_of_labelled_rows_become_floats_too():
+    X = torch.tensor([[0], [51], [255]], dtype=torch.uint8)
+    y = torch.tensor([-1, 0, 1])
+    (batch,) = DomainBatches(X, y_target=y, generator=make_generator(0, "cpu"))
+    torch.testing.assert_close(batch.x[3:, 0], torch.tensor([0.2, 1.0]))
+    assert batch.y_shots.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("n_labelled", [512, 1024])
+def test_labelled_rows_of_a_batch_are_distinct_within_a_permutation(n_labelled):
+    y = few_labels(1100, n_labelled)
+    drawn = [shot_rows(batch) for batch in with_shots(1100, y, batch_size=100)]
+    n_parts = n_labelled // 256
+    for i in range(0, len(drawn) - n_parts + 1, n_parts):
+        rows = torch.cat(drawn[i : i + n_parts])  # one permutation: every labelled row once
+        assert sorted(rows.tolist()) == np.flatnonzero(y >= 0).tolist()

@@ -1,13 +1,26 @@
+import numpy as np
 import pytest
 import torch
-from _oracles import loop_reconstruction_loss, random_clusters, to_numpy
+from _oracles import (
+    loop_cross_entropy,
+    loop_reconstruction_loss,
+    loop_softmax,
+    loop_squared_distances,
+    random_clusters,
+    to_numpy,
+)
 from torch import nn
 
 from sklearn_ckm._training._batches import Batch
 from sklearn_ckm._training._criteria import JointCriterion, ReconstructionCriterion
 from sklearn_ckm.losses import classification_loss, reconstruction_loss
 from sklearn_ckm.modules import Centers, ClusteringModel
-from sklearn_ckm.objectives import ConcreteKMeansObjective
+from sklearn_ckm.objectives import (
+    ConcreteKMeansObjective,
+    DCNObjective,
+    DECObjective,
+    SoftKMeansObjective,
+)
 from sklearn_ckm.utils._random import make_generator
 
 N_SOURCE = 5
@@ -204,3 +217,212 @@ def test_pretraining_minimises_the_reconstruction_alone(device):
     assert clustering is None
     assert set(terms) == {"loss", "reconstruction"}
     assert terms["loss"].item() == expected.item()
+
+
+# labelled target rows -----------------------------------------------------------------------------
+
+N_SHOTS = 4
+KSHOT_WEIGHTS = (0.3, 0.7, 0.9)
+
+
+def make_shots(device="cpu", *, y_shots=(0, 3, 2, 2)):
+    """A batch whose last rows are labelled ones of the target."""
+    batch = make_batch(device)
+    shots = torch.randn(N_SHOTS, 6, generator=torch.Generator().manual_seed(2)).to(device)
+    y_shots = torch.tensor(y_shots, device=device)
+    return batch._replace(x=torch.cat([batch.x, shots]), y_shots=y_shots)
+
+
+def shot_embeddings(model, batch):
+    with torch.no_grad():
+        return to_numpy(model.encoder(batch.x[-N_SHOTS:])).astype(np.float64)
+
+
+def test_kshot_is_the_cross_entropy_of_the_centers(device):
+    model, batch = make_model(device), make_shots(device)
+    terms, _ = run(model, batch, KSHOT_WEIGHTS)
+    z, centers = shot_embeddings(model, batch), to_numpy(model.centers.positions)
+    distances, y = loop_squared_distances(z, centers), batch.y_shots.tolist()
+    assert terms["kshot"].item() == pytest.approx(loop_cross_entropy(-distances / 2.0, y), rel=1e-5)
+    # the same as a linear classifier: |z|^2 is common to all centres
+    linear = (2 * z @ centers.T - (centers**2).sum(1)) / 2.0
+    assert terms["kshot"].item() == pytest.approx(loop_cross_entropy(linear, y), rel=1e-5)
+
+
+def test_kshot_has_the_temperature_of_the_clustering_term():
+    model, batch = make_model(), make_shots()
+    model.centers = Centers(model.centers.positions.detach())
+    model.centers.temperature.fill_(3.0)
+    terms, _ = run(model, batch, KSHOT_WEIGHTS)
+    temperature = model.centers.temperature.item()
+    assert temperature != 3.0
+    centers = to_numpy(model.centers.positions)
+    distances = loop_squared_distances(shot_embeddings(model, batch), centers)
+    expected = loop_cross_entropy(-distances / temperature, batch.y_shots.tolist())
+    assert terms["kshot"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_kshot_under_deep_embedded_clustering_has_its_probabilities():
+    model, batch = make_model(), make_shots()
+    objective = DECObjective(alpha=2.0)
+    state = {"target_distribution": torch.full((7, 4), 0.25)}
+    criterion = JointCriterion(objective, *KSHOT_WEIGHTS)
+    terms, _ = criterion(model, batch, progress=0.0, generator=None, state=state)
+    distances = loop_squared_distances(
+        shot_embeddings(model, batch), to_numpy(model.centers.positions)
+    )
+    logits = -(2.0 + 1) / 2 * np.log1p(distances / 2.0)
+    expected = loop_cross_entropy(logits, batch.y_shots.tolist())
+    assert terms["kshot"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_kshot_gradients_equal_the_closed_form(device):
+    model, batch = make_model(device), make_shots(device)
+    model.encoder = nn.Identity()
+    model.decoder = nn.Identity()
+    x = torch.tensor(random_clusters(16, 4, 3, seed=4)[0], dtype=torch.float32, device=device)
+    batch = batch._replace(x=x.requires_grad_(), y=None)
+    terms, _ = run(model, batch, KSHOT_WEIGHTS)
+    got = torch.autograd.grad(terms["kshot"], (x, model.centers.positions))
+
+    z, centers = to_numpy(x)[-N_SHOTS:].astype(np.float64), to_numpy(model.centers.positions)
+    scale = 2 / (2.0 * N_SHOTS)  # 2 / (temperature * n)
+    error = loop_softmax(-loop_squared_distances(z, centers) / 2.0)
+    error -= np.eye(4)[batch.y_shots.cpu().numpy()]
+    expected_centers = np.zeros_like(centers, dtype=np.float64)
+    for i, row in enumerate(error):
+        for j, e in enumerate(row):
+            expected_centers[j] += scale * e * (z[i] - centers[j])
+    np.testing.assert_allclose(
+        to_numpy(got[0])[-N_SHOTS:], scale * error @ centers, rtol=1e-4, atol=1e-6
+    )
+    assert (got[0][:-N_SHOTS] == 0).all()
+    np.testing.assert_allclose(to_numpy(got[1]), expected_centers, rtol=1e-4, atol=1e-6)
+
+
+def test_kshot_reaches_the_encoder_and_the_centers_only(device):
+    model, batch = make_model(device), make_shots(device)
+    gradients = part_gradients(run(model, batch, KSHOT_WEIGHTS)[0]["kshot"], model)
+    assert gradients["decoder"] is None
+    assert gradients["classifier"] is None
+    assert (gradients["encoder"] != 0).any()
+    assert (gradients["centers"] != 0).any()
+
+
+@pytest.mark.parametrize("term", [*TERMS, "kshot"])
+def test_labelled_rows_are_read_by_their_own_term_alone(term):
+    model, batch = make_model(), make_shots()
+    batch.x.requires_grad_()
+    terms, _ = run(model, batch, KSHOT_WEIGHTS)
+    (gradient,) = torch.autograd.grad(terms[term], batch.x)
+    assert ((gradient[-N_SHOTS:] != 0).any(1) == (term == "kshot")).all()
+    assert (gradient[:-N_SHOTS] != 0).any() == (term != "kshot")
+
+
+def test_the_other_terms_are_as_without_labelled_rows():
+    model = make_model()
+    with_shots, (z, _) = run(model, make_shots(), KSHOT_WEIGHTS)
+    without, (z_without, _) = run(model, make_batch(), KSHOT_WEIGHTS)
+    assert set(with_shots) == {*without, "kshot"}
+    for name in TERMS:
+        assert with_shots[name].item() == pytest.approx(without[name].item(), rel=1e-6)
+    torch.testing.assert_close(z, z_without)
+
+
+@pytest.mark.parametrize("weights", [(0.3, 0.7, 0.9), (0.0, 0.0, 2.0), (1.0, 1.0, 0.0)])
+@pytest.mark.parametrize(
+    "objective", [ConcreteKMeansObjective(), SoftKMeansObjective(), DCNObjective()]
+)
+def test_total_with_labelled_rows_is_the_weighted_sum(weights, objective):
+    terms, _ = run(make_model(), make_shots(), weights, objective=objective)
+    expected = terms["reconstruction"].item() + sum(
+        weight * terms[name].item()
+        for weight, name in zip(weights, ("clustering", "classification", "kshot"), strict=True)
+    )
+    assert terms["loss"].item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_without_the_kshot_weight_the_labelled_rows_do_not_matter():
+    model = make_model()
+
+    def gradients(weight, y_shots, scale=1.0):
+        batch = make_shots(y_shots=y_shots)
+        batch.x[-N_SHOTS:] *= scale
+        terms, _ = run(model, batch, (0.3, 0.7, weight))
+        return torch.autograd.grad(terms["loss"], list(model.parameters()))
+
+    changes = ((0, 3, 2, 2), 1.0), ((1, 1, 0, 3), 1.0), ((0, 3, 2, 2), 5.0)
+    first, *others = (gradients(0.0, *change) for change in changes)
+    for other in others:
+        assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    first, *others = (gradients(0.9, *change) for change in changes)
+    for other in others:
+        assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_kshot_vanishes_where_the_classes_lie_on_far_centers():
+    model, batch = make_model(), make_shots(y_shots=(2, 0, 3, 1))
+    values = []
+    for scale in (1.0, 1e3):
+        with torch.no_grad():
+            model.encoder.weight *= scale
+            model.encoder.bias *= scale
+            z = model.encoder(batch.x[-N_SHOTS:])
+        model.centers = Centers(z[batch.y_shots.argsort()], 2.0)
+        values.append(run(model, batch, KSHOT_WEIGHTS)[0]["kshot"].item())
+    assert values[0] > 0.01
+    assert values[1] < 1e-6
+
+
+def test_centers_without_labelled_rows_stay_in_the_softmax():
+    model, batch = make_model(), make_shots(y_shots=(0, 1, 1, 0))
+    terms, _ = run(model, batch, KSHOT_WEIGHTS)
+    centers = to_numpy(model.centers.positions)
+    distances = loop_squared_distances(shot_embeddings(model, batch), centers)
+    y = batch.y_shots.tolist()
+    assert terms["kshot"].item() == pytest.approx(loop_cross_entropy(-distances / 2.0, y), rel=1e-5)
+    assert terms["kshot"].item() > 1.1 * loop_cross_entropy(-distances[:, :2] / 2.0, y)
+
+
+def test_renaming_the_classes_permutes_the_centers():
+    model, batch = make_model(), make_shots()
+    order = torch.tensor([2, 0, 3, 1])
+    before = run(model, batch, KSHOT_WEIGHTS)[0]["kshot"].item()
+    model.centers = Centers(model.centers.positions.detach()[order], 2.0)
+    assert run(model, batch, KSHOT_WEIGHTS)[0]["kshot"].item() != pytest.approx(before, rel=1e-3)
+    renamed = batch._replace(y_shots=order.argsort()[batch.y_shots])
+    assert run(model, renamed, KSHOT_WEIGHTS)[0]["kshot"].item() == pytest.approx(before, rel=1e-6)
+
+
+def test_kshot_stays_in_float32_under_autocast(device):
+    model, batch = make_model(device), make_shots(device)
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        terms, _ = run(model, batch, KSHOT_WEIGHTS)
+    assert terms["kshot"].dtype == torch.float32
+
+
+def test_single_backward_with_labelled_rows_is_the_sum_of_the_separate_ones():
+    model = make_model()
+    terms, _ = run(model, make_shots(), KSHOT_WEIGHTS)
+
+    def gradient(name):
+        parameters = list(model.parameters())
+        found = torch.autograd.grad(
+            terms[name], parameters, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        return torch.cat([g.flatten() for g in found])
+
+    weights = zip((1.0, *KSHOT_WEIGHTS), (*TERMS, "kshot"), strict=True)
+    separate = sum(weight * gradient(name) for weight, name in weights)
+    torch.testing.assert_close(gradient("loss"), separate, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.9])
+def test_centers_of_a_deep_clustering_network_hear_the_labelled_rows_alone(device, weight):
+    model, batch = make_model(device), make_shots(device)
+    terms, _ = run(model, batch, (0.3, 0.7, weight), objective=DCNObjective())
+    clustering = part_gradients(terms["clustering"], model)
+    assert (clustering["encoder"] != 0).any()
+    assert clustering["centers"] is None
+    assert clustering["decoder"] is None
+    assert (part_gradients(terms["loss"], model)["centers"] != 0).any() == (weight > 0)

@@ -15,7 +15,8 @@ from sklearn_ckm._training._nets import FineTuningNet, PretrainingNet
 from sklearn_ckm._training._optimizers import resolve_optimizer
 from sklearn_ckm._training._phases import epoch_records
 from sklearn_ckm.modules import Centers, ClusteringModel
-from sklearn_ckm.objectives import ConcreteKMeansObjective
+from sklearn_ckm.objectives import BaseClusteringObjective, ConcreteKMeansObjective
+from sklearn_ckm.objectives._resolve import OBJECTIVES, resolve_objective
 from sklearn_ckm.utils._random import make_generator
 
 CPU = torch.device("cpu")
@@ -412,3 +413,127 @@ def test_several_empty_clusters_move_to_different_rows(n_source):
     assert net.history[-1]["n_reseeded"] == 2
     assert all((target == positions[j]).all(1).any() for j in (2, 3))
     assert not torch.equal(positions[2], positions[3])
+
+
+# objectives with a state --------------------------------------------------------------------------
+
+
+class Diary(ConcreteKMeansObjective):
+    """Concrete k-means that asks for everything an objective may ask for, and notes it."""
+
+    moves_centers = True
+    entries: list = []
+
+    def start(self, centers):
+        self.entries.append(("start", None))
+        return {"seen": torch.zeros(())}
+
+    def needs_all_rows(self, epoch):
+        return epoch % 2 == 1
+
+    def read_all_rows(self, state, distances, temperature):
+        assert not distances.requires_grad
+        self.entries.append(("read", distances))
+
+    def move_centers(self, state, z, centers):
+        assert not z.requires_grad
+        state["seen"] += len(z)
+        self.entries.append(("move", (z, centers, state["seen"].item())))
+
+    def step(self, z, centers, temperature, *, index=None, state=None, **kwargs):
+        self.entries.append(("step", (index, state)))
+        return super().step(z, centers, temperature, **kwargs)
+
+
+@pytest.fixture
+def diary():
+    Diary.entries.clear()
+    return Diary()
+
+
+def test_hooks_of_an_objective_are_called_in_order(device, diary):
+    net = finetuning_net(device, objective=diary, max_epochs=4).fit(make_batches(device))
+    epoch = ["step", "move"] * N_BATCHES
+    expected = ["start", *epoch, "read", *epoch, *epoch, "read", *epoch]
+    assert [name for name, _ in Diary.entries] == expected
+    assert net.clustering_state["seen"].item() == 4 * 40
+    states = [value[1] for name, value in Diary.entries if name == "step"]
+    assert all(state is net.clustering_state for state in states)
+
+
+def test_objective_learns_which_target_rows_it_sees(diary):
+    finetuning_net(objective=diary, max_epochs=1).fit(make_batches())
+    got = [value[0] for name, value in Diary.entries if name == "step"]
+    expected = [batch.target_index for batch in make_batches()]
+    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
+def test_objective_reads_the_distances_of_all_target_rows_in_their_order(diary):
+    net = finetuning_net(objective=diary, max_epochs=2, lr=1e-30, optimizer=torch.optim.SGD)
+    net.fit(make_batches())
+    (distances,) = [value for name, value in Diary.entries if name == "read"]
+    with torch.no_grad():
+        z = net.module_.encoder(make_data()[0])
+        expected = (z[:, None] - net.module_.centers.positions).square().sum(-1)
+    torch.testing.assert_close(distances, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_rule_of_the_centres_gets_the_new_embeddings_of_the_target_rows(diary):
+    batches = DomainBatches(*make_data(), batch_size=64, generator=make_generator(0, CPU))
+    net = finetuning_net(objective=diary, max_epochs=1, lr=0.1).fit(batches)
+    before = make_model()
+    (index,) = [value[0] for name, value in Diary.entries if name == "step"]
+    ((z, centers, _),) = [value for name, value in Diary.entries if name == "move"]
+    with torch.no_grad():
+        x = make_data()[0][index]
+        torch.testing.assert_close(z, net.module_.encoder(x))
+        assert (z - before.encoder(x)).abs().max() > 0.01
+    assert centers.data_ptr() == net.module_.centers.positions.data_ptr()  # moved in place
+
+
+def with_batch_statistics():
+    model = make_model()
+    model.encoder = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    return model
+
+
+def test_hooks_neither_feed_batch_statistics_nor_leave_evaluation_mode_behind(diary):
+    modes = []
+    model = with_batch_statistics()
+    model.encoder[1].register_forward_hook(lambda layer, *args: modes.append(layer.training))
+    net = finetuning_net(model=model, objective=diary, max_epochs=2).fit(make_batches())
+    # in the second epoch all target rows are read first, in one block
+    assert modes == [True, False] * N_BATCHES + [False] + [True, False] * N_BATCHES
+    assert net.module_.encoder[1].num_batches_tracked == 2 * N_BATCHES
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_trains_the_centres_and_records_finite_numbers(device, objective):
+    objective = resolve_objective(objective)
+    model = make_model(device)
+    with torch.no_grad():
+        model.centers.positions *= 0.3  # among the embeddings, where each has rows
+    before = model.centers.positions.detach().clone()
+    copied = copy.deepcopy(model)
+    net = finetuning_net(device, model=model, objective=objective).fit(make_batches(device))
+    again = finetuning_net(device, model=copied, objective=objective).fit(make_batches(device))
+    assert ((net.module_.centers.positions - before).abs().amax(1) > 1e-3).all()
+    assert torch.equal(weights(net), weights(again))
+    for record in epoch_records(net):
+        assert all(np.isfinite(record[name]) for name in ("loss", "clustering", *MONITORS))
+
+
+@pytest.mark.parametrize("objective", sorted({*OBJECTIVES} - {"dcn"}))
+def test_objectives_by_gradient_leave_the_centres_where_they_weigh_nothing(objective):
+    net = finetuning_net(objective=resolve_objective(objective), weights=(0.0, 0.7))
+    net.fit(make_batches())
+    assert torch.equal(net.module_.centers.positions, make_model().centers.positions)
+
+
+def test_objective_without_hooks_has_an_empty_state():
+    class Plain(BaseClusteringObjective):
+        step = ConcreteKMeansObjective().step
+
+    net = finetuning_net(objective=Plain()).fit(make_batches())
+    assert net.clustering_state == {}
+    assert torch.equal(weights(net), weights(finetuning_net().fit(make_batches())))
