@@ -96,7 +96,7 @@ METHODS = {
 }
 
 
-def report(rows, pairs):
+def report(rows, pairs, methods=METHODS):
     """Print a table for each pair."""
     for pair in pairs:
         of_pair = [row for row in rows if row["pair"] == pair]
@@ -105,7 +105,7 @@ def report(rows, pairs):
         print(f"\n{pair_title(pair, of_pair)}")
         header = f"{'method':28} {'accuracy ± sd (se)':>20} {'NMI':>6} {'ARI':>6} {'runs':>5}"
         print(header + (f" {'paper':>12}" if pair == "svhn-mnist" else ""))
-        for name in METHODS:
+        for name in methods:
             mine = [row for row in of_pair if row["method"] == name]
             if mine:
                 mean, sd, se, n = summarize(mine)
