@@ -61,7 +61,8 @@ class DomainBatches:
         Class indices, -1 where unlabelled.
     y_target : Tensor of shape (n_target,) or None, default=None
         Class indices, -1 where unlabelled. Every batch holds all labelled target rows besides, or
-        256 of them, drawn like the others, where there are more.
+        256 of them, drawn like the others, where there are more. Where they are fewer than half of
+        the target, they are not drawn among the other target rows as well.
     batch_size : int, default=256
         Rows of each domain in a batch.
     is_balanced : bool, default=False
@@ -85,14 +86,12 @@ class DomainBatches:
         self.X_source = X_source
         self.y_source = y_source
         self.generator = generator
-        sizes = [len(X_target)] + ([] if X_source is None else [len(X_source)])
-        self.n_target_batch = min(batch_size, len(X_target))
+        self.y_target = y_target
+        self.shots, self.pool = _split_labelled(X_target, y_target)
+        sizes = [len(self.pool)] + ([] if X_source is None else [len(X_source)])
+        self.n_target_batch = min(batch_size, len(self.pool))
         self.n_source_batch = 0 if X_source is None else min(batch_size, len(X_source))
         self.n_batches = max(ceil(n / min(batch_size, n)) for n in sizes)
-        self.shots = torch.empty(0, dtype=torch.int64, device=X_target.device)
-        if y_target is not None:
-            self.y_target = y_target
-            self.shots = (y_target >= 0).nonzero().flatten()
         self._source_cdf = None
         if is_balanced and y_source is not None:
             self._source_cdf = _balanced_cdf(y_source)
@@ -106,7 +105,7 @@ class DomainBatches:
         return self.X_target.device
 
     def __iter__(self):
-        target_index = self._permutations(len(self.X_target), self.n_target_batch)
+        target_index = self.pool[self._permutations(len(self.pool), self.n_target_batch)]
         source_index = repeat(None) if self.X_source is None else self._source_index()
         shots = self._shot_index()
         for index_s, index_t, index_l in zip(source_index, target_index, shots, strict=False):
@@ -150,6 +149,18 @@ class DomainBatches:
         if len(self.shots) <= _MOST_SHOTS:
             return repeat(self.shots)
         return self.shots[self._permutations(len(self.shots), _MOST_SHOTS)]
+
+
+def _split_labelled(X, y):
+    """Indices of the labelled rows, and of the rows to draw from: few labelled ones are left out.
+
+    Where half of the rows or more are labelled, the others are too few to stand for the domain.
+    """
+    rows = torch.arange(len(X), device=X.device)
+    if y is None:
+        return rows[:0], rows
+    labelled, others = rows[y >= 0], rows[y < 0]
+    return labelled, others if len(others) > len(labelled) else rows
 
 
 def _balanced_cdf(y):

@@ -27,9 +27,16 @@ class ClusteringMonitors:
         self.n_clusters = n_clusters
         self.labels = labels.clone()
 
-    def start_epoch(self):
-        """Forget the sums of the epoch before."""
-        self._labels_before = self.labels.clone()
+    def start_epoch(self, rows=None):
+        """Forget the sums of the epoch before.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (n_drawn,), default=None
+            Target rows that are drawn in this epoch, where some are not.
+        """
+        self._rows = slice(None) if rows is None else rows
+        self._labels_before = self.labels[self._rows].clone()
         self._sums = None
 
     @torch.no_grad()
@@ -57,6 +64,10 @@ class ClusteringMonitors:
         )
         sums = torch.cat([means, z.mean(0), z.square().mean(0)])
         self._sums = sums if self._sums is None else self._sums + sums
+
+    def count(self):
+        """Return how many of the drawn rows each centre holds, (n_clusters,)."""
+        return torch.bincount(self.labels[self._rows], minlength=self.n_clusters)
 
     @torch.no_grad()
     def measure_gradient(self, z, step, positions, weight):
@@ -94,7 +105,8 @@ class ClusteringMonitors:
         -------
         monitors : dict of str to float
         """
-        counts = torch.bincount(self.labels, minlength=self.n_clusters)
+        labels = self.labels[self._rows]
+        counts = self.count()
         positions = centers.positions.detach()
         means = self._sums / n_batches
         mean_z, mean_square = means[3:].chunk(2)
@@ -107,9 +119,9 @@ class ClusteringMonitors:
                 variance,
                 means[2] / divisor,
                 spread / divisor,
-                counts.min() / self.n_samples,
-                counts.max() / self.n_samples,
-                (self.labels != self._labels_before).float().mean(),
+                counts.min() / len(labels),
+                counts.max() / len(labels),
+                (labels != self._labels_before).float().mean(),
                 *self._gradient_norms,
                 centers.temperature,
             ]

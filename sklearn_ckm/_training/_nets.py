@@ -263,7 +263,7 @@ class FineTuningNet(PhaseNet):
 
     def on_train_epoch_begin(self, batches):
         """Start the sums of the epoch, and show the objective all target rows if it asks for."""
-        self.monitors.start_epoch()
+        self.monitors.start_epoch(batches.pool)
         self._farthest = None
         objective = self.criterion_.objective
         if objective.needs_all_rows(len(self.history) - 1):
@@ -323,8 +323,7 @@ class FineTuningNet(PhaseNet):
     def _reseed_empty(self):
         """Move the centres without rows onto far embeddings; return how many were moved."""
         positions = self.module_.centers.positions
-        counts = torch.bincount(self.monitors.labels, minlength=len(positions))
-        empty = (counts == 0).nonzero().flatten()[: len(self._farthest[2])]
+        empty = (self.monitors.count() == 0).nonzero().flatten()[: len(self._farthest[2])]
         if not len(empty):
             return 0
         positions[empty] = self._farthest[2][: len(empty)].float()

@@ -142,9 +142,9 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
     encoder's update and prints that of the target in the decoder's, which it cannot reach; Eq. 8
     decides otherwise, and so does this class. Eq. 6 is a class mean only where all classes have
     equally many labelled rows; here the centres start at the class means in any case. Eq. 5 has
-    unit temperature; here it has that of the clustering term. Labelled target rows belong to the
-    target in the other terms too. The further differences of
-    :class:`~sklearn_ckm.ConcreteKMeans` hold here as well.
+    unit temperature; here it has that of the clustering term. Where half of the target's rows or
+    more are labelled, these take part in its reconstruction and clustering too. The further
+    differences of :class:`~sklearn_ckm.ConcreteKMeans` hold here as well.
 
     References
     ----------
@@ -290,7 +290,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         return self
 
     def predict(self, X):
-        """Name the class of each row.
+        """Name the class of each row by its nearest centre.
 
         Parameters
         ----------
@@ -300,7 +300,8 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         Returns
         -------
         y : ndarray of shape (n_samples,)
-            Elements of ``classes_``: the most probable one of :meth:`predict_proba`.
+            Elements of ``classes_``. This is the most probable one of :meth:`predict_proba`, unless
+            several unnamed centres together outweigh the nearest one, which is named.
         """
         return self._predict(self._embed(self._check_X(X)))
 
@@ -352,9 +353,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         return self._center_probabilities(self._embed(self._check_X(X)))
 
     def _predict(self, z):
-        if len(self.classes_) == self._n_named:
-            return self.classes_[self._nearest_centers(z)]
-        return self.classes_[self._class_probabilities(z).argmax(1)]
+        return self.classes_[np.minimum(self._nearest_centers(z), len(self.classes_) - 1)]
 
     def _class_probabilities(self, z):
         probabilities = self._center_probabilities(z)

@@ -205,7 +205,7 @@ def test_of_more_labelled_rows_each_batch_holds_256_others(device, n_labelled):
     y = few_labels(700, n_labelled)
     batches = with_shots(700, y, batch_size=64, device=device)
     drawn = [shot_rows(batch).cpu().numpy() for _ in range(2) for batch in batches]
-    assert len(drawn) == 2 * 11
+    assert len(drawn) == 2 * len(batches)
     assert all(len(rows) == 256 and (y[rows] >= 0).all() for rows in drawn)
     assert len({tuple(sorted(rows)) for rows in drawn}) == len(drawn)  # they change
     for batch in batches:
@@ -222,8 +222,18 @@ def test_labelled_rows_are_drawn_alike(n_labelled):
     assert counts[y >= 0].min() >= 1
 
 
+@pytest.mark.parametrize(("n_labelled", "n_pool"), [(1, 39), (19, 21), (20, 40), (39, 40)])
+def test_few_labelled_rows_are_not_drawn_among_the_others(device, n_labelled, n_pool):
+    y = few_labels(40, n_labelled)
+    batches = with_shots(40, y, batch_size=64, device=device)
+    (batch,) = batches
+    assert len(batch.target_index) == n_pool
+    wanted = np.flatnonzero(y < 0) if n_pool < 40 else np.arange(40)
+    assert sorted(batch.target_index.tolist()) == wanted.tolist()
+
+
 @pytest.mark.parametrize("n_source", [None, 30])
-@pytest.mark.parametrize(("n_labelled", "is_given"), [(0, False), (0, True), (5, True)])
+@pytest.mark.parametrize(("n_labelled", "is_given"), [(0, False), (0, True), (20, True)])
 def test_other_rows_are_the_same_bit_for_bit_with_and_without_labels(
     device, n_source, n_labelled, is_given
 ):
