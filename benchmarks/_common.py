@@ -36,9 +36,18 @@ def environment():
 
 
 def append_row(path, row):
-    """Append one row to a CSV, with a header where the file is new."""
+    """Append one row to a CSV, with a header where the file is new.
+
+    A last line that an interrupt cut off goes; a file with other columns raises ``ValueError``.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    is_new = not path.exists()
+    text = path.read_bytes() if path.exists() else b""
+    if text and not text.endswith(b"\n"):
+        path.write_bytes(text[: text.rfind(b"\n") + 1])
+    columns = next(csv.reader(text.decode().splitlines()), None)
+    is_new = columns is None
+    if not is_new and columns != list(row):
+        raise ValueError(f"Expected the columns {list(row)} in {path}, got {columns}.")
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
         if is_new:
@@ -47,11 +56,12 @@ def append_row(path, row):
 
 
 def read_rows(path):
-    """Return the rows of a CSV as dicts of strings; none where there is no file."""
+    """Return the complete rows of a CSV as dicts of strings; none where there is no file."""
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    text = path.read_text()
+    lines = text[: text.rfind("\n") + 1].splitlines()
+    return list(csv.DictReader(lines))
 
 
 def _cpu_name():

@@ -16,6 +16,7 @@ from sklearn_ckm.preprocessing import ImageFormatter
 
 SOURCE, TARGET = (0, 1, 2, 3, 4), (5, 6, 7, 8, 9)
 N_CLUSTERS = len(TARGET)
+BUNDLED_PIXELS = 8  # a side
 
 
 def _mnist_on_photos(folder, *, classes, subset):
@@ -55,13 +56,23 @@ def load_task(pair, folder, *, n_pixels, n_rows, run, download=False):
     """Load a pair of domains, images of `n_pixels` a side.
 
     The training splits give source and target, at most `n_rows` rows of each (None: all), drawn
-    anew for each run; the target's test split gives the rows that are reported.
+    anew for each run; the target's test split gives the rows that are reported. The photos behind
+    digits are the same in every run. What is missing in the folder is fetched if `download` is set.
     """
     if pair == "bundled":
         return _bundled_task(n_rows, run)
-    _, files, load_source, load_target, n_channels = PAIRS[pair]
-    if download:
-        fetch_digits(files, folder)
+    try:
+        return _load_files(pair, folder, n_pixels, n_rows, run)
+    except FileNotFoundError:
+        if not download:
+            raise
+    fetch_digits(PAIRS[pair][1], folder)
+    return _load_files(pair, folder, n_pixels, n_rows, run)
+
+
+def _load_files(pair, folder, n_pixels, n_rows, run):
+    """Read and draw the rows of a pair from a folder."""
+    _, _, load_source, load_target, n_channels = PAIRS[pair]
     rng = np.random.default_rng(run)
     formatter = ImageFormatter((n_channels, n_pixels, n_pixels))
     source = load_source(folder, classes=SOURCE, subset="train")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from _common import RESULTS, append_row, environment, read_rows
-from _digit_pairs import PAIRS, load_task
+from _digit_pairs import BUNDLED_PIXELS, PAIRS, load_task
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from threadpoolctl import threadpool_limits
@@ -55,7 +55,7 @@ def parse_arguments(description, methods):
     parser.add_argument(
         "--data",
         metavar="FOLDER",
-        default=os.environ.get("SKLEARN_CKM_DATA"),
+        default=os.environ.get("SKLEARN_CKM_DATA") or None,
         help="digit files; default: the environment variable SKLEARN_CKM_DATA",
     )
     parser.add_argument("--download", action="store_true", help="fetch missing files into FOLDER")
@@ -86,6 +86,10 @@ def parse_arguments(description, methods):
         )
     if options.runs is None:
         options.runs = list(range(options.scale.n_runs))
+    if not all(0 <= run < SELECTION_RUN for run in options.runs):
+        parser.error(f"expected runs from 0 to {SELECTION_RUN - 1}, got {options.runs}")
+    is_elsewhere = options.results is not None  # the choice of lambda 1 goes beside the rows
+    options.selection = options.results.with_suffix(".selection.csv") if is_elsewhere else SELECTION
     torch.set_num_threads(options.threads)
     threadpool_limits(options.threads)
     return parser, options
@@ -101,26 +105,31 @@ def make_table(table, description, methods, report):
     description : str
         For the command line.
     methods : dict of str to object
-        Each with ``has_lambda`` and ``rows(task, context)``, which yields rows as dicts.
+        Each with ``n_shots``, the keys of its rows, and ``rows(task, context, n_shots)``, which
+        yields a row for each; ``selection``, a pair of name and method that lambda 1 is chosen
+        with, or None.
     report : callable
         Prints rows for a list of pairs.
     """
     parser, options = parse_arguments(description, methods)
     path = options.results or RESULTS / f"{table}{'_quick' * options.quick}.csv"
     if options.report:
-        return report(reported_rows(path, options.scale), options.pairs)
+        rows = reported_rows(path, options.scale)
+        if not {row["pair"] for row in rows} & set(options.pairs):
+            parser.error(f"no row of scale {options.scale.name!r} and these pairs in {path}")
+        return report(rows, options.pairs)
     with tempfile.TemporaryDirectory() as temporary:
         memory = options.memory or temporary
         try:
             if options.select_only:
                 for pair in options.pairs:
                     for name in options.methods:
-                        choose_lambda(name, methods[name], pair, options, memory)
+                        choose_lambda(methods[name].selection, pair, options, memory)
                 return None
             for run in options.runs:
                 for pair in options.pairs:
                     _run_pair(path, methods, pair, run, options, memory)
-        except (FileNotFoundError, ConnectionError) as error:
+        except (OSError, ValueError) as error:
             parser.error(str(error))
     return report(reported_rows(path, options.scale), options.pairs)
 
@@ -147,14 +156,14 @@ class Context:
 
 
 def _run_pair(path, methods, pair, run, options, memory):
-    """Run the methods that have no row yet for a pair and a run."""
-    done = {(row["method"], row["pair"], row["run"], row["settings"]) for row in read_rows(path)}
+    """Run the methods that lack a row for a pair and a run; write each row when it ends."""
     task = None
     for name in options.methods:
         method = methods[name]
-        chosen = choose_lambda(name, method, pair, options, memory)
+        chosen = choose_lambda(method.selection, pair, options, memory)
         settings = options.scale.settings(lambda_clustering=chosen)
-        if (name, pair, str(run), settings) in done:
+        missing = _missing_rows(path, (name, pair, str(run), settings), method.n_shots)
+        if not missing:
             continue
         if task is None:
             task = _load(pair, run, options)
@@ -162,26 +171,36 @@ def _run_pair(path, methods, pair, run, options, memory):
         start = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            rows = list(method.rows(task, context))
-        seconds = (time.perf_counter() - start) / len(rows)
-        for row in rows:
-            append_row(
-                path,
-                {
-                    "method": name,
-                    "pair": pair,
-                    "run": run,
-                    **row,
-                    "seconds": round(seconds, 1),
-                    "n_source": len(task.X_src),
-                    "n_target": len(task.X_tgt),
-                    "n_test": len(task.X_test),
-                    "settings": settings,
-                    **environment(),
-                },
-            )
-        last = rows[-1]
-        print(f"{pair:14} run {run} {name:34} {100 * last['accuracy']:5.1f} {seconds:6.1f} s")
+            for row in method.rows(task, context, missing):
+                seconds = time.perf_counter() - start
+                append_row(
+                    path,
+                    {
+                        "method": name,
+                        "pair": pair,
+                        "run": run,
+                        **row,
+                        "seconds": round(seconds, 1),
+                        "n_source": len(task.X_src),
+                        "n_target": len(task.X_tgt),
+                        "n_test": len(task.X_test),
+                        "settings": settings,
+                        **environment(),
+                    },
+                )
+                accuracy = 100 * row["accuracy"]
+                print(f"{pair:14} run {run} {name:34} {accuracy:5.1f} {seconds:6.1f} s", flush=True)
+                start = time.perf_counter()
+
+
+def _missing_rows(path, key, n_shots):
+    """Those of `n_shots` of which a method has no row yet."""
+    done = {
+        row.get("n_shots", "")
+        for row in read_rows(path)
+        if (row["method"], row["pair"], row["run"], row["settings"]) == key
+    }
+    return [n for n in n_shots if str(n) not in done]
 
 
 def _load(pair, run, options):
@@ -195,21 +214,22 @@ def _load(pair, run, options):
     )
 
 
-def choose_lambda(name, method, pair, options, memory):
+def choose_lambda(selection, pair, options, memory):
     """Value of the grid with the best label-free score on a run that is not reported.
 
     The score is the estimator's agreement of clusters with neighbourhoods of the inputs, on the
     target rows of the training split; no label of the target is used.
     """
-    if not method.has_lambda:
+    if selection is None:
         return None
+    name, method = selection
     scale = options.scale
     if len(scale.grid) == 1:
         return scale.grid[0]
     settings, task = scale.settings(), None
     known = {
         float(row["lambda_clustering"]): float(row["score"])
-        for row in read_rows(SELECTION)
+        for row in read_rows(options.selection)
         if (row["method"], row["pair"], row["settings"]) == (name, pair, settings)
     }
     for value in scale.grid:
@@ -231,7 +251,7 @@ def choose_lambda(name, method, pair, options, memory):
             "settings": settings,
             **environment(),
         }
-        append_row(SELECTION, row)
+        append_row(options.selection, row)
         print(f"{pair:14} select {name:32} {value:5} {known[value]:.4f}", flush=True)
     return max(scale.grid, key=lambda value: round(known[value], 5))
 
@@ -246,8 +266,15 @@ def clustering_row(y_true, y_pred, accuracy):
 
 
 def reported_rows(path, scale):
-    """Rows of a scale."""
-    return [row for row in read_rows(path) if json.loads(row["settings"])["name"] == scale.name]
+    """Rows of a scale as it is now; of a run that was made twice, the later."""
+    wanted = json.loads(scale.settings())
+    rows = {}
+    for row in read_rows(path):
+        settings = json.loads(row["settings"])
+        settings.pop("lambda_clustering", None)
+        if settings == wanted:
+            rows[row["method"], row["pair"], row["run"], row.get("n_shots")] = row
+    return list(rows.values())
 
 
 def summarize(rows, measure="accuracy"):
@@ -261,8 +288,9 @@ def pair_title(pair, rows):
     """Heading of a pair: its name and how large the data are."""
     first = rows[0]
     scale = json.loads(first["settings"])
+    n_pixels = BUNDLED_PIXELS if pair == "bundled" else scale["n_pixels"]
     return (
         f"{PAIRS[pair][0]}: {first['n_source']} source and {first['n_target']} target images, "
-        f"{first['n_test']} test images, {scale['n_pixels']} pixels a side, "
+        f"{first['n_test']} test images, {n_pixels} pixels a side, "
         f"{scale['pretrain_epochs']} + {scale['max_epochs']} epochs"
     )

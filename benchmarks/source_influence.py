@@ -16,7 +16,7 @@ from table1 import Deep, report
 from sklearn_ckm import CKMDomainAdapter, ConcreteKMeans
 
 METHODS = {
-    f"{name}, {width} wide": Deep(cls, {**params, "n_components": width}, has_lambda=False)
+    f"{name}, {width} wide": Deep(cls, {**params, "n_components": width})
     for width in (10, 64)
     for name, cls, params in (
         ("target alone", ConcreteKMeans, {}),

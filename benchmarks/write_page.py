@@ -26,7 +26,10 @@ Digits 0 to 4 of one data set are the labelled source, digits 5 to 9 of another 
 method has the same encoder (two convolutions of 20 and 50 channels, a dense layer of 500 units, a
 code of {n_components}), the same rows, seeds and numbers of epochs, and is scored on the target's
 test split after its last epoch. A run draws its rows anew and seeds everything. No label of the
-target is used for training (but for the few in the second table) or for any choice.
+target is used for training (but for the few in the second table) or for any choice. Only lambda 1
+was chosen, as told below; every other weight is the default of its estimator, for the compared
+methods too, and a better one may exist. Data and epochs are fewer than in the paper, for all
+methods alike, so that the tables end within hours on two CPU cores.
 
 Numbers are percent: mean ± standard deviation over the runs (standard error). The rows behind them
 are in ``benchmarks/results``, with settings, versions and commit; ``make table1 DATA=folder`` and
@@ -37,8 +40,9 @@ Weights of the clustering term
 ------------------------------
 
 Lambda 1 was chosen per method and pair from {grid}, one trial each, by the agreement of the
-clusters with neighbourhoods of the inputs (``score``, no label) on a run of its own, whose data
-and seed no reported row has.
+clusters with neighbourhoods of the inputs (``score``, no label) on a run of its own, with another
+draw of rows and another seed than the reported runs. CKM-SSDA, and CKM-UDA named afterwards, have
+that of CKM-UDA.
 """
 
 

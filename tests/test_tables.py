@@ -54,13 +54,47 @@ def test_every_method_runs_and_rows_resume(table, n_methods, n_rows, tmp_path, m
     lines = results.read_text().splitlines(keepends=True)
     is_last = f"{rows[-1]['method']}," in lines[-1]
     assert is_last
-    kept = [line for line in lines if not line.startswith(rows[-1]["method"])]
-    results.write_text("".join(kept))  # as if interrupted before the last method
+    kept = lines[:-1]
+    results.write_text("".join(kept) + lines[-1][:30])  # as if interrupted in the last row
     again = run_table(table, "--quick", "--results", results)
     assert again.returncode == 0, again.stderr
     resumed = read(results)
     assert results.read_text().startswith("".join(kept))
     assert [r["accuracy"] for r in resumed] == [r["accuracy"] for r in rows]  # and deterministic
+
+
+def test_rows_of_other_settings_are_not_mixed(tables, tmp_path):
+    scale = tables.SCALES["quick"]
+    path = tmp_path / "rows.csv"
+    common = importlib.import_module("_common")
+    for n_rows, run, accuracy in ((scale.n_rows, 0, 0.5), (999, 0, 0.9), (scale.n_rows, 0, 0.7)):
+        settings = {**json.loads(scale.settings()), "n_rows": n_rows, "lambda_clustering": accuracy}
+        row = {"method": "m", "pair": "bundled", "run": run, "accuracy": accuracy}
+        common.append_row(path, {**row, "settings": json.dumps(settings)})
+    (row,) = tables.reported_rows(path, scale)
+    assert row["accuracy"] == "0.7"  # the later of the same run
+
+
+def test_rows_of_another_table_are_refused(tables, tmp_path):
+    common = importlib.import_module("_common")
+    common.append_row(tmp_path / "rows.csv", {"a": 1})
+    with pytest.raises(ValueError, match=r"Expected the columns \['b'\]"):
+        common.append_row(tmp_path / "rows.csv", {"b": 1})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--quick", "--runs", "1000"], "expected runs from 0 to 999"),
+        (["--report", "--results", "nowhere.csv"], "no row of scale 'reduced'"),
+    ],
+)
+def test_wrong_arguments_are_told(arguments, message, monkeypatch):
+    monkeypatch.delenv("SKLEARN_CKM_DATA", raising=False)
+    done = run_table("table1", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_missing_folder_is_told(tmp_path, monkeypatch):
@@ -77,23 +111,21 @@ def test_missing_folder_is_told(tmp_path, monkeypatch):
 
 
 def test_lambda_is_chosen_by_the_label_free_score(tables, tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "SELECTION", tmp_path / "selection.csv")
     scale = tables.Scale("tiny", 8, 10, 1, 1, 1, (0.01, 0.1, 1.0))
-    options = SimpleNamespace(scale=scale, data=None, download=False)
+    path = tmp_path / "selection.csv"
+    options = SimpleNamespace(scale=scale, data=None, download=False, selection=path)
     tried = []
 
     class Method:
-        has_lambda = True
-
         def label_free_score(self, task, context):
             tried.append(context.lambda_clustering)
             assert context.run == tables.SELECTION_RUN
             return {0.01: 0.3, 0.1: 0.7, 1.0: 0.5}[context.lambda_clustering]
 
     for _ in range(2):  # the second time from its rows
-        assert tables.choose_lambda("method", Method(), "bundled", options, None) == 0.1
+        assert tables.choose_lambda(("method", Method()), "bundled", options, None) == 0.1
     assert tried == [0.01, 0.1, 1.0]
-    header = read(tmp_path / "selection.csv")[0]
+    header = read(path)[0]
     assert not {"accuracy", "nmi", "ari"} & set(header)
 
 
@@ -106,7 +138,7 @@ def test_selection_and_fits_never_see_target_labels(monkeypatch):
     del task.y_tgt, task.y_test
     context = tables.Context(0, tables.Scale("tiny", 8, 80, 1, 1, 1, (0.1,)), 0.1, None)
     for name, method in table1.METHODS.items():
-        if method.has_lambda:
+        if method.selection is not None:
             assert np.isfinite(method.label_free_score(task, context)), name
         elif isinstance(method, table1.Deep):
             method.fit(task, context)
