@@ -15,7 +15,7 @@ def keep_few_labels(y, n_per_class, *, random_state=None, unlabelled=-1):
     Parameters
     ----------
     y : array-like of shape (n_samples,)
-        Labels, numbers or strings. Rows that are `unlabelled` already, or NaN, are no class
+        Labels, numbers or strings. Rows that are `unlabelled` already, NaN or None, are no class
         and have no label afterwards.
     n_per_class : int
         Rows of each class that keep their label, the same for all; 0 hides all labels.
@@ -64,6 +64,8 @@ def keep_few_labels(y, n_per_class, *, random_state=None, unlabelled=-1):
         )
     y = y.astype(_common_dtype(y, unlabelled))
     is_labelled = (y != unlabelled) & (y == y)  # NaN differs from itself
+    if y.dtype.kind == "O":
+        is_labelled &= np.array([label is not None for label in y], dtype=bool)
     classes = _check_enough_rows(y[is_labelled], n_per_class)
     order = _check_local_random_state(random_state).permutation(len(y))
     y_few = np.full(len(y), unlabelled, dtype=y.dtype)

@@ -241,7 +241,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
             `sample_domain`; without either, every row is target, and source too if labelled.
         y : array-like of shape (n_samples,), default=None
             Classes of the rows of `X`, of any dtype; ``NaN`` and ``None`` mean unlabelled, and so
-            does ``-1`` in rows that are tagged target.
+            does ``-1`` in rows that are tagged target; in a source row ``-1`` is a class.
         X_tgt : array-like of shape (n_target, n_features) or (n_target, channels, height, width)
             The target's rows, labelled and unlabelled, in direct calls. In a Pipeline or a search
             use `sample_domain`.

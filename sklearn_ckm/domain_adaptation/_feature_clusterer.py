@@ -24,6 +24,8 @@ class BaseFeatureClusterer(BaseSourcePretrained):
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
     }
 
+    _needs_no_source_label = "ConcreteKMeans, which clusters a target alone"
+
     # the one request of these classes; X_tgt is for direct calls
     __metadata_request__fit = {"sample_domain": True, "X_tgt": metadata_routing.UNUSED}
 

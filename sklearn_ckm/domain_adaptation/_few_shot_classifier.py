@@ -12,6 +12,8 @@ from ._target_classifier import TargetClassifierMixin
 class BaseFewShotClassifier(TargetClassifierMixin, BaseSourcePretrained):
     """Base of the classifiers: logits of the target classes from the embedding."""
 
+    _needs_no_source_label = "CKMSemiSupervisedAdapter, whose source may be unlabelled"
+
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, *, X_tgt=None, y_tgt=None, sample_domain=None):
         """Learn the target's classes from few labels and the source.
@@ -23,7 +25,7 @@ class BaseFewShotClassifier(TargetClassifierMixin, BaseSourcePretrained):
             `sample_domain`; without either, every row is target, and source too if labelled.
         y : array-like of shape (n_samples,)
             Classes of the rows of `X`, of any dtype; ``NaN`` and ``None`` mean unlabelled, and so
-            does ``-1`` in rows that are tagged target.
+            does ``-1`` in rows that are tagged target; in a source row ``-1`` is a class.
         X_tgt : array-like of shape (n_target, n_features) or (n_target, channels, height, width)
             The target's rows, labelled and unlabelled, in direct calls. In a Pipeline or a search
             use `sample_domain`.

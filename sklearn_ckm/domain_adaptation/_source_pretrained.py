@@ -44,6 +44,8 @@ class BaseSourcePretrained(DomainInputMixin, BaseDeepEstimator):
     Subclasses define :meth:`_add_heads` and :meth:`_adapt`. Think twice before adding to it.
     """
 
+    _needs_no_source_label: str  # which estimator a message recommends
+
     @torch.inference_mode(False)
     @torch.enable_grad()
     def _fit(self, domains):
@@ -51,7 +53,7 @@ class BaseSourcePretrained(DomainInputMixin, BaseDeepEstimator):
         if domains.y_source is None:
             raise ValueError(
                 f"Expected labelled source rows for {type(self).__name__}, got none. Pass y_src, "
-                "or use ConcreteKMeans, which clusters a target alone."
+                f"or use {self._needs_no_source_label}."
             )
         self._check_enough(domains)
         seed = check_seed(self.random_state)

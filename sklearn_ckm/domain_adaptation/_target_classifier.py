@@ -64,11 +64,14 @@ class TargetClassifierMixin(DomainInputMixin, ClassifierMixin):
         X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
             Rows, by default all of the target.
         y : array-like of shape (n_samples,)
-            Their classes; ``NaN`` and ``None`` mean unlabelled, and such rows do not count.
+            Their classes; ``NaN`` and ``None`` mean unlabelled, and such rows do not count. ``-1``
+            is a class here, unless `sample_domain` is given.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
         sample_domain : array-like of shape (n_samples,), default=None
             Domain tags; where given, only target rows count, and ``-1`` in `y` means unlabelled.
+            Searches hand it on only when metadata routing is enabled; without it they rate the
+            source's rows too.
 
         Returns
         -------

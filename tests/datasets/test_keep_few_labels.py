@@ -143,3 +143,7 @@ def test_labels_that_cannot_be_sorted_raise():
         TypeError, match=r"Expected labels y that can be sorted, got types .* 'str'"
     ):
         keep_few_labels(np.array([0, "a"], dtype=object), 1)
+
+
+def test_none_is_no_class():
+    assert keep_few_labels(["a", None, "b"], 1).tolist() == ["a", -1, "b"]
