@@ -25,7 +25,8 @@ Benchmarks
 Digits 0 to 4 of one data set are the labelled source, digits 5 to 9 of another the target. Every
 method has the same encoder (two convolutions of 20 and 50 channels, a dense layer of 500 units, a
 code of {n_components}), the same rows, seeds and numbers of epochs, and is scored on the target's
-test split after its last epoch. A run draws its rows anew and seeds everything. No label of the
+test split after its last epoch. A run draws its rows anew and seeds everything (the photos behind the
+digits of one source are the same in all runs). No label of the
 target is used for training (but for the few in the second table) or for any choice. Only lambda 1
 was chosen, as told below; every other weight is the default of its estimator, for the compared
 methods too, and a better one may exist. Data and epochs are fewer than in the paper, for all
