@@ -1,4 +1,4 @@
-"""Write docs/benchmarks.rst: both tables from their committed rows.
+"""Write both tables from their committed rows: docs/benchmarks.rst, and a summary in README.rst.
 
 python benchmarks/write_page.py [--check]
 """
@@ -14,7 +14,9 @@ from _common import RESULTS, read_rows
 from _digit_pairs import PAIRS
 from _tables import SCALES, SELECTION, pair_title, reported_rows, summarize
 
-PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.rst"
+ROOT = Path(__file__).parent.parent
+PAGE, README = ROOT / "docs" / "benchmarks.rst", ROOT / "README.rst"
+BEGIN, END = ".. tables begin\n", ".. tables end\n"
 PAIRS_REPORTED = ("svhn-mnist", "usps-mnist", "mnist-usps", "photos-mnist")
 INTRODUCTION = """\
 .. This page is written by benchmarks/write_page.py: change that, not this.
@@ -25,12 +27,12 @@ Benchmarks
 Digits 0 to 4 of one data set are the labelled source, digits 5 to 9 of another the target. Every
 method has the same encoder (two convolutions of 20 and 50 channels, a dense layer of 500 units, a
 code of {n_components}), the same rows, seeds and numbers of epochs, and is scored on the target's
-test split after its last epoch. A run draws its rows anew and seeds everything (the photos behind the
-digits of one source are the same in all runs). No label of the
-target is used for training (but for the few in the second table) or for any choice. Only lambda 1
-was chosen, as told below; every other weight is the default of its estimator, for the compared
-methods too, and a better one may exist. Data and epochs are fewer than in the paper, for all
-methods alike, so that the tables end within hours on two CPU cores.
+test split after its last epoch. A run draws its rows anew and seeds everything (the photos behind
+the digits of one source are the same in all runs). No label of the target is used for training (but
+for the few in the second table) or for any choice. Only lambda 1 was chosen, as told below; every
+other weight is the default of its estimator, for the compared methods too, and a better one may
+exist. Data and epochs are fewer than in the paper, for all methods alike, so that the tables end
+within hours on two CPU cores.
 
 Numbers are percent: mean ± standard deviation over the runs (standard error). The rows behind them
 are in ``benchmarks/results``, with settings, versions and commit; ``make table1 DATA=folder`` and
@@ -48,15 +50,15 @@ that of CKM-UDA.
 
 
 def main():
-    """Write the page, or tell whether it is what would be written."""
+    """Write the page and the summary, or tell whether they are what would be written."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="fail if the page is out of date")
-    page = make_page()
-    if parser.parse_args().check:
-        if not PAGE.exists() or PAGE.read_text() != page:
-            sys.exit(f"{PAGE} is out of date: run python benchmarks/write_page.py")
-        return
-    PAGE.write_text(page)
+    parser.add_argument("--check", action="store_true", help="fail if a text is out of date")
+    is_check = parser.parse_args().check
+    for path, text in ((PAGE, make_page()), (README, make_readme(README.read_text()))):
+        if not is_check:
+            path.write_text(text)
+        elif not path.exists() or path.read_text() != text:
+            sys.exit(f"{path} is out of date: run python benchmarks/write_page.py")
 
 
 def make_page():
@@ -71,6 +73,42 @@ def make_page():
         if rows:
             parts += [f"{title}\n{'-' * len(title)}\n", *make(rows)]
     return "\n".join([*parts, *lambda_table(scale)])
+
+
+def make_readme(text):
+    """Return the README with both summaries between its marks."""
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    scale = SCALES["reduced"]
+    rows = [reported_rows(RESULTS / f"{table}.csv", scale) for table in ("table1", "table2")]
+    pairs = [pair for pair, _ in by_pair(rows[0])]
+    titles = [PAIRS[pair][0] for pair in pairs]
+    no_labels = [[name, *(cells(rows[0], pair, name) for pair in pairs)] for name in table1.METHODS]
+    few_labels = [
+        [name, *(cells(rows[1], pair, name, (2, 5)) for pair in pairs)] for name in table2.METHODS
+    ]
+    tables = [
+        list_table("Without target labels", ["method", *titles], no_labels),
+        list_table("With 2 and with 5 labels a class", ["method", *titles], few_labels),
+    ]
+    return before + BEGIN + "\n" + "\n".join(tables) + "\n" + END + after
+
+
+def cells(rows, pair, name, n_shots=(None,)):
+    """Accuracy ± standard deviation of a method, for each number of labels."""
+    texts = []
+    for n in n_shots:
+        mine = [
+            row
+            for row in rows
+            if row["pair"] == pair
+            and row["method"] == name
+            and (n is None or row["n_shots"] == str(n))
+        ]
+        if mine:
+            mean, sd, _, _ = summarize(mine)
+            texts.append(f"{mean:.1f} ± {sd:.1f}")
+    return ", ".join(texts)
 
 
 def unsupervised_tables(rows):
