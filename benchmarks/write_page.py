@@ -54,8 +54,8 @@ source, or LET, on the other two pairs from four labels a class on. Naming the c
 afterwards is the weakest where these clusters are not the classes. The paper's 98 % are far away.
 
 The data are other and fewer than the paper's, the epochs fewer, and the paper publishes neither
-its weights nor its code; the tables cannot tell which of these matters. ``source_influence.py`` takes
-the parts of CKM-UDA away one at a time.
+its weights nor its code; the tables cannot tell which of these matters.
+``benchmarks/source_influence.py`` takes the parts of CKM-UDA away one at a time.
 """
 LAMBDA = """\
 Weights of the clustering term
