@@ -55,7 +55,9 @@ afterwards is the weakest where these clusters are not the classes. The paper's 
 
 The data are other and fewer than the paper's, the epochs fewer, and the paper publishes neither
 its weights nor its code; the tables cannot tell which of these matters.
-``benchmarks/source_influence.py`` takes the parts of CKM-UDA away one at a time.
+``benchmarks/source_influence.py`` takes the parts of CKM-UDA away one at a time. Its rows so far,
+two runs on MNIST 0-4 → USPS 5-9, point at the width of the code: of ten numbers, the source costs
+accuracy with its labels or without; of 64, its labels gain some. Two runs are a hint, no proof.
 """
 LAMBDA = """\
 Weights of the clustering term
