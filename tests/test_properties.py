@@ -130,7 +130,7 @@ def test_fit_of_any_few_labels_works_or_tells_why_not(X, n_clusters, data):
     named = sorted({v for v, target in zip(y, is_target, strict=True) if target and v in (0, 1)})
     n_centers = max(len(named), n_clusters or 0)
     model = CKMSemiSupervisedAdapter(n_clusters, random_state=0, **SMALL)
-    is_possible = 0 < len(named) and n_centers <= is_target.sum() and n_source > 0
+    is_possible = len(named) > 0 and n_centers <= is_target.sum() and n_source > 0
     if not is_usable(X, 4) or not is_possible:
         with pytest.raises((ValueError, TypeError), match=r".{20}"):
             model.fit(X, y, sample_domain=tags)
