@@ -1,3 +1,5 @@
-"""Helpers that the package shares: domains, labels, inputs, randomness, devices."""
+"""Helpers for data of two domains: one array out of two, and back."""
 
-__all__ = []
+from ._stack_domains import stack_domains, unstack_domains
+
+__all__ = ["stack_domains", "unstack_domains"]

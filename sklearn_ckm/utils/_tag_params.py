@@ -1,0 +1,45 @@
+"""The keyword under which an estimator, or the last step of a pipeline, is handed its tags."""
+
+from sklearn import get_config
+from sklearn.pipeline import Pipeline
+
+
+def last_step_name(estimator, name):
+    """Name of a parameter of the estimator at the end of (nested) pipelines.
+
+    Parameters
+    ----------
+    estimator : object
+        An estimator or a Pipeline.
+    name : str
+        Name of the parameter in that estimator.
+
+    Returns
+    -------
+    name : str
+        With the names of the steps in front: ``"adapt__n_clusters"``.
+    """
+    steps = []
+    while isinstance(estimator, Pipeline):
+        step, estimator = estimator.steps[-1]
+        steps.append(step)
+    return "__".join([*steps, name])
+
+
+def tag_params(estimator, sample_domain):
+    """Keywords that hand domain tags to ``fit``, with metadata routing on or off.
+
+    Parameters
+    ----------
+    estimator : object
+        An estimator or a Pipeline.
+    sample_domain : ndarray of shape (n_samples,)
+        Domain tags.
+
+    Returns
+    -------
+    params : dict
+    """
+    if get_config()["enable_metadata_routing"]:
+        return {"sample_domain": sample_domain}
+    return {last_step_name(estimator, "sample_domain"): sample_domain}
