@@ -1,0 +1,354 @@
+"""Search over parameters by criteria that need no label of the target."""
+
+import time
+from itertools import combinations
+from numbers import Integral
+
+import numpy as np
+from scipy.stats import rankdata
+from sklearn.base import BaseEstimator, _fit_context, clone, is_classifier
+from sklearn.metrics import adjusted_rand_score
+from sklearn.model_selection import GridSearchCV, ParameterGrid
+from sklearn.utils import check_random_state, metadata_routing
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.metadata_routing import MetadataRouter
+from sklearn.utils.validation import _num_samples, check_is_fitted
+
+from ..utils._domains import split_domains
+from ..utils._labels import check_labels
+from ..utils._stack_domains import stack_domains
+from ..utils._tag_params import last_step_name, tag_params
+from ._hidden_classes import HiddenClasses
+from ._scorers import LABEL_FREE_CRITERIA, make_label_free_scorer, make_target_scorer
+from ._target_split import TargetSplit
+
+_LARGEST_SEED = np.iinfo(np.int32).max
+
+
+class LabelFreeSearchCV(GridSearchCV):
+    """Grid search that chooses settings for a target without labels.
+
+    Parameters
+    ----------
+    estimator : estimator object
+        An estimator of this package, or a pipeline that ends with one.
+    param_grid : dict or list of dict
+        As in :class:`sklearn.model_selection.GridSearchCV`.
+    criterion : str, HiddenClasses or callable, default="hidden_classes"
+        What decides; larger is better.
+
+        - ``"hidden_classes"``, or :class:`HiddenClasses` with other settings: `n_splits` times,
+          some classes of the source are hidden and must be recovered. It cannot choose
+          ``n_clusters``.
+        - ``"seed_stability"``: mean pairwise adjusted Rand index of the target's clusters in
+          `n_splits` fits of different seeds.
+        - a name of :func:`make_label_free_scorer`, or a scorer: mean over `n_splits` folds of the
+          target's rows, as :class:`TargetSplit` makes them; the source is always in training.
+    n_splits : int, default=3
+        Fits of each candidate.
+    n_jobs : int, default=None
+        Candidates that are fitted at a time.
+    refit : bool, default=True
+        Whether to fit the best candidate on all rows.
+    verbose : int, default=0
+        As in ``GridSearchCV``.
+    pre_dispatch : int or str, default="2*n_jobs"
+        As in ``GridSearchCV``.
+    error_score : "raise" or float, default=np.nan
+        Score of a fit that fails.
+    random_state : int, RandomState instance or None, default=None
+        Draws hidden classes, folds and seeds; not the seed of the estimator.
+
+    Attributes
+    ----------
+    best_params_ : dict
+        Parameters of the candidate with the best mean score.
+    best_score_ : float
+        That score.
+    best_index_ : int
+        Its row in ``cv_results_``.
+    cv_results_ : dict of str to ndarray
+        As in ``GridSearchCV``; `split0_test_score` and so on are the scores of the splits.
+    best_estimator_ : estimator object
+        Fitted on source and real target with the best parameters, where `refit` is set.
+    hidden_classes_ : list of ndarray
+        Names of the classes hidden in each split; only with that criterion.
+    n_splits_ : int
+        Fits of each candidate.
+    refit_time_ : float
+        Seconds of the last fit, where `refit` is set.
+
+    See Also
+    --------
+    make_label_free_scorer : The same criteria for ``GridSearchCV``.
+
+    Notes
+    -----
+    Set ``memory`` of the estimator: candidates that differ in the lambdas, the objective or
+    ``n_clusters`` then share their pretraining.
+
+    Examples
+    --------
+    >>> from sklearn_ckm import CKMDomainAdapter
+    >>> from sklearn_ckm.datasets import load_digits_on_photos
+    >>> from sklearn_ckm.model_selection import LabelFreeSearchCV
+    >>> data = load_digits_on_photos()
+    >>> model = CKMDomainAdapter(5, pretrain_epochs=1, max_epochs=1, random_state=0)
+    >>> search = LabelFreeSearchCV(model, {"lambda_clustering": [0.01, 0.1]}, random_state=0)
+    >>> search.fit(data.X_src, data.y_src, X_tgt=data.X_tgt).best_estimator_.labels_.shape
+    (896,)
+    """
+
+    _parameter_constraints: dict = {
+        **{
+            name: constraint
+            for name, constraint in GridSearchCV._parameter_constraints.items()
+            if name not in ("scoring", "cv", "return_train_score")
+        },
+        "criterion": [str, HiddenClasses, callable],
+        "n_splits": [Interval(Integral, 1, None, closed="left")],
+        "refit": ["boolean"],
+        "random_state": ["random_state"],
+    }
+
+    # the one request of this class; X_tgt and y_tgt are for direct calls
+    __metadata_request__fit = {
+        "sample_domain": True,
+        "X_tgt": metadata_routing.UNUSED,
+        "y_tgt": metadata_routing.UNUSED,
+    }
+    __metadata_request__score = {"sample_domain": True}
+
+    def __init__(
+        self,
+        estimator,
+        param_grid,
+        *,
+        criterion="hidden_classes",
+        n_splits=3,
+        n_jobs=None,
+        refit=True,
+        verbose=0,
+        pre_dispatch="2*n_jobs",
+        error_score=np.nan,
+        random_state=None,
+    ):
+        super().__init__(
+            estimator,
+            param_grid,
+            n_jobs=n_jobs,
+            refit=refit,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            error_score=error_score,
+        )
+        self.criterion = criterion
+        self.n_splits = n_splits
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, *, X_tgt=None, y_tgt=None, sample_domain=None):
+        """Rate every candidate, and fit the best one on all rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            The source's rows where `X_tgt` is given, else both domains stacked.
+        y : array-like of shape (n_samples,), default=None
+            Labels of `X` as in the estimator's ``fit``. Those of target rows are never read, except
+            by an estimator that reads few, and by a scorer of one's own.
+        X_tgt : array-like of shape (n_target, n_features) or (n_target, channels, height, width)
+            The target's rows.
+        y_tgt : array-like of shape (n_target,), default=None
+            Few labels, for an estimator that reads them.
+        sample_domain : array-like of shape (n_samples,), default=None
+            Tags of stacked rows: ``>= 0`` for source rows, ``< 0`` for target rows.
+
+        Returns
+        -------
+        self : LabelFreeSearchCV
+
+        Raises
+        ------
+        ValueError
+            If there are not two domains, or the criterion is unknown or cannot be computed, such
+            as hidden classes where the source has fewer than four.
+        """
+        criterion = self._check_criterion()
+        X, y, tags = _read_domains(X, y, X_tgt, y_tgt, sample_domain)
+        rng = check_random_state(self.random_state)
+        if isinstance(criterion, HiddenClasses):
+            results = self._hide_classes(criterion, X, y, tags, rng)
+        elif criterion == "seed_stability":
+            results = self._compare_seeds(X, y, tags, rng)
+        else:
+            results = self._cross_validate(criterion, X, y, tags, rng)
+        self._set_results(results)
+        if self.refit:
+            start = time.perf_counter()
+            best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
+            self.best_estimator_ = best.fit(X, y, **tag_params(best, tags))
+            self.refit_time_ = time.perf_counter() - start
+        return self
+
+    def score(self, X, y=None, **params):
+        """Score of the best estimator.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows.
+        y : array-like of shape (n_samples,), default=None
+            Read by classifiers.
+        **params
+            Handed to the estimator's ``score``, such as ``sample_domain``.
+
+        Returns
+        -------
+        score : float
+        """
+        check_is_fitted(self, "best_estimator_")
+        return self.best_estimator_.score(X, y, **params)
+
+    def get_metadata_routing(self):
+        """Metadata that this search asks for: ``sample_domain``.
+
+        Returns
+        -------
+        routing : MetadataRouter
+        """
+        return MetadataRouter(owner=self).add_self_request(self)
+
+    def _check_criterion(self):
+        """Resolve the criterion: an object, ``"seed_stability"`` or a scorer."""
+        criterion = self.criterion
+        known = sorted([*LABEL_FREE_CRITERIA, "hidden_classes", "seed_stability"])
+        if criterion == "hidden_classes":
+            criterion = HiddenClasses()
+        elif isinstance(criterion, str) and criterion in LABEL_FREE_CRITERIA:
+            criterion = make_label_free_scorer(criterion)
+        elif isinstance(criterion, str) and criterion != "seed_stability":
+            raise ValueError(f"Expected criterion to be one of {known}, got {criterion!r}.")
+        if not isinstance(criterion, HiddenClasses) and self.n_splits < 2:
+            raise ValueError(
+                f"Expected n_splits of at least 2 for criterion={self.criterion!r}, got "
+                f"{self.n_splits}."
+            )
+        return criterion
+
+    def _grid(self, estimator, scorer, splits, X, y, tags):
+        """Rate all candidates on splits of one data set."""
+        search = GridSearchCV(
+            estimator,
+            self.param_grid,
+            scoring=scorer,
+            cv=splits,
+            n_jobs=self.n_jobs,
+            refit=False,
+            verbose=self.verbose,
+            pre_dispatch=self.pre_dispatch,
+            error_score=self.error_score,
+        )
+        return search.fit(X, y, **tag_params(estimator, tags)).cv_results_
+
+    def _hide_classes(self, criterion, X, y, tags, rng):
+        name = last_step_name(self.estimator, "n_clusters")
+        if any(name in candidate for candidate in ParameterGrid(self.param_grid)):
+            raise ValueError(
+                f"Expected no {name!r} in param_grid: recovering hidden classes says nothing of "
+                "the target's number of clusters. Use n_clusters='auto' or another criterion."
+            )
+        estimator, n_shots = clone(self.estimator), 0
+        if is_classifier(estimator):
+            n_shots = criterion.resolve_n_shots(y[tags < 0])
+        metric = "accuracy" if is_classifier(estimator) else "clustering_accuracy"
+        scorer = make_target_scorer(criterion.scoring or metric)
+        tasks = criterion.make_tasks(
+            X, y, tags, n_splits=self.n_splits, n_shots=n_shots, random_state=rng
+        )
+        results, self.hidden_classes_ = [], []
+        for task in tasks:
+            if estimator.get_params().get(name) is not None:
+                estimator.set_params(**{name: len(task.hidden)})
+            split = [(task.train, task.test)]
+            results.append(self._grid(estimator, scorer, split, task.X, task.y, task.sample_domain))
+            self.hidden_classes_.append(task.hidden)
+        return _merge(results)
+
+    def _compare_seeds(self, X, y, tags, rng):
+        scorer = _SeedStability(X, y, tags, rng.randint(_LARGEST_SEED, size=self.n_splits - 1))
+        split = [(np.arange(len(tags)), np.flatnonzero(tags < 0))]
+        return self._grid(self.estimator, scorer, split, X, y, tags)
+
+    def _cross_validate(self, scorer, X, y, tags, rng):
+        seed = int(rng.randint(_LARGEST_SEED))
+        splits = list(TargetSplit(self.n_splits, random_state=seed).split(X, y, tags))
+        return self._grid(self.estimator, scorer, splits, X, y, tags)
+
+    def _set_results(self, results):
+        self.cv_results_ = results
+        self.multimetric_ = False
+        self.n_splits_ = self.n_splits
+        self.best_index_ = int(results["rank_test_score"].argmin())
+        self.best_score_ = float(results["mean_test_score"][self.best_index_])
+        self.best_params_ = results["params"][self.best_index_]
+
+
+class _SeedStability(BaseEstimator):
+    """Scorer: how alike the clusters of the target are in fits of other seeds."""
+
+    __metadata_request__score = {"sample_domain": True}
+
+    def __init__(self, X, y, sample_domain, seeds):
+        self.X = X
+        self.y = y
+        self.sample_domain = sample_domain
+        self.seeds = seeds
+
+    def __call__(self, estimator, X, y=None, *, sample_domain=None):
+        params = estimator.get_params()
+        names = [name for name in params if name.split("__")[-1] == "random_state"]
+        labels = [estimator.predict(X)]
+        for seed in self.seeds:
+            other = clone(estimator).set_params(**dict.fromkeys(names, int(seed)))
+            other.fit(self.X, self.y, **tag_params(other, self.sample_domain))
+            labels.append(other.predict(X))
+        return float(np.mean([adjusted_rand_score(a, b) for a, b in combinations(labels, 2)]))
+
+
+def _read_domains(X, y, X_tgt, y_tgt, sample_domain):
+    """Return stacked rows, labels and tags of either calling style."""
+    if (X_tgt is None) == (sample_domain is None):
+        raise ValueError(
+            "Expected two domains: either X_tgt beside the source in X, or sample_domain with "
+            f"tags of stacked rows, got {'neither' if X_tgt is None else 'both'}."
+        )
+    if X_tgt is not None:
+        X, y, sample_domain = stack_domains(X, y, X_tgt, y_tgt)
+    n_samples = _num_samples(X)
+    is_source, _ = split_domains(n_samples, sample_domain)
+    tags = np.where(is_source, 1, -1) if X_tgt is not None else np.asarray(sample_domain)
+    y = np.full(n_samples, np.nan) if y is None else check_labels(y, n_samples)
+    return X, y, tags
+
+
+def _merge(results):
+    """Results of several searches of one grid, as if they were splits of one."""
+    scores = np.stack([result["split0_test_score"] for result in results], axis=1)
+    merged = {
+        key: values
+        for key, values in results[0].items()
+        if key == "params" or key.startswith("param_")
+    }
+    for name in ("fit_time", "score_time"):
+        times = np.stack([result[f"mean_{name}"] for result in results], axis=1)
+        merged[f"mean_{name}"], merged[f"std_{name}"] = times.mean(1), times.std(1)
+    for i, column in enumerate(scores.T):
+        merged[f"split{i}_test_score"] = column
+    mean = scores.mean(axis=1)
+    merged["mean_test_score"], merged["std_test_score"] = mean, scores.std(axis=1)
+    worst = -np.inf if np.isnan(mean).all() else np.nanmin(mean) - 1
+    merged["rank_test_score"] = rankdata(-np.nan_to_num(mean, nan=worst), method="min").astype(
+        np.int32
+    )
+    return merged

@@ -1,0 +1,258 @@
+"""Scorers that look at the target's rows alone."""
+
+import numpy as np
+import sklearn.metrics
+from sklearn.base import BaseEstimator
+from sklearn.cluster import KMeans
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples
+
+from .. import metrics
+from ..utils._domains import check_target_rows
+from ..utils._labels import UNLABELLED, check_labels, encode_labels
+
+_SCORED_ROWS = 2000
+_HALVES = 10
+_WORST_SILHOUETTE = -1.0
+
+
+def make_target_scorer(metric, *, greater_is_better=True, **kwargs):
+    """Make a scorer that compares predictions with known labels on target rows.
+
+    For `scoring` of scikit-learn's searches. Rows tagged source do not count, nor do rows without
+    a label (``-1``, ``NaN``, ``None``).
+
+    Parameters
+    ----------
+    metric : str or callable
+        Name of a function of ``sklearn_ckm.metrics`` or ``sklearn.metrics`` that takes true and
+        predicted labels, with or without its ``_score``, or such a function:
+        ``"adjusted_rand_score"``, ``"clustering_accuracy"``, ``"accuracy"``.
+    greater_is_better : bool, default=True
+        False changes the sign.
+    **kwargs
+        Further arguments of the metric.
+
+    Returns
+    -------
+    scorer : TargetScorer
+        ``scorer(estimator, X, y, sample_domain=None)``. It asks metadata routing for the tags;
+        without routing a search hands on none, and all labelled rows of a test fold count: use
+        :class:`TargetSplit`, whose test folds hold target rows only. Several scorers go into a
+        dict.
+
+    Raises
+    ------
+    ValueError
+        If there is no such metric. When called, if no target row is labelled.
+
+    See Also
+    --------
+    make_label_free_scorer : Needs no label.
+
+    Examples
+    --------
+    >>> from sklearn_ckm.model_selection import make_target_scorer
+    >>> scoring = {name: make_target_scorer(name) for name in ("adjusted_rand", "rand")}
+    """
+    if isinstance(metric, str):
+        metric = _find_metric(metric)
+    return TargetScorer(metric, sign=1 if greater_is_better else -1, kwargs=kwargs or None)
+
+
+def _find_metric(name):
+    for module in (metrics, sklearn.metrics):
+        for full_name in (name, f"{name}_score"):
+            if full_name in module.__all__ and full_name != "get_scorer":
+                return getattr(module, full_name)
+    raise ValueError(
+        "Expected the name of a function in sklearn_ckm.metrics or sklearn.metrics, such as "
+        f"'adjusted_rand_score', got {name!r}."
+    )
+
+
+def make_label_free_scorer(criterion):
+    """Make a scorer of a clustering that reads no label, on target rows.
+
+    Parameters
+    ----------
+    criterion : str
+        What is rated, on a fixed sample of at most 2,000 target rows; larger is better.
+
+        - ``"silhouette"``: :func:`sklearn.metrics.silhouette_score` of the predicted clusters in
+          the embedding; -1 where only one cluster is used.
+        - ``"information_maximization"``, ``"nuclear_norm"``, ``"soft_neighborhood_density"``:
+          the functions of ``sklearn_ckm.metrics`` on ``predict_proba``.
+        - ``"neighborhood_agreement"``: :func:`~sklearn_ckm.metrics.neighborhood_agreement_score`
+          of the predicted clusters in the space of the scorer's `X`.
+        - ``"stability"``: mean adjusted Rand index of the predicted clusters and those of k-means
+          on ten random halves of the embedding.
+
+    Returns
+    -------
+    scorer : LabelFreeScorer
+        ``scorer(estimator, X, y=None, sample_domain=None)``. It asks metadata routing for the
+        tags; without routing a search hands on none, and all rows of a test fold count: use
+        :class:`TargetSplit`, whose test folds hold target rows only.
+
+    Raises
+    ------
+    ValueError
+        If there is no such criterion.
+
+    See Also
+    --------
+    make_target_scorer : Compares with labels.
+    LabelFreeSearchCV : Searches by these and by criteria that need further fits.
+
+    Notes
+    -----
+    None of them is the truth. The silhouette rises as a larger weight of the clustering term
+    tightens the clusters, right or wrong; information maximisation and nuclear norm reward
+    clusters of equal size; the soft neighbourhood density is highest where all rows share one
+    cluster. Criteria that lean on shared classes (importance-weighted or reverse validation, deep
+    embedded validation) have no meaning where the classes differ, and are not offered.
+
+    Examples
+    --------
+    >>> from sklearn_ckm.model_selection import make_label_free_scorer
+    >>> scorer = make_label_free_scorer("silhouette")
+    """
+    if criterion not in LABEL_FREE_CRITERIA:
+        raise ValueError(f"Expected one of {sorted(LABEL_FREE_CRITERIA)}, got {criterion!r}.")
+    return LabelFreeScorer(criterion)
+
+
+class _DomainScorer(BaseEstimator):
+    """A scorer that asks for domain tags."""
+
+    __metadata_request__score = {"sample_domain": True}
+
+    @staticmethod
+    def _target_rows(X, sample_domain):
+        n_samples = _num_samples(X)
+        if sample_domain is None:
+            return np.arange(n_samples)
+        return np.flatnonzero(check_target_rows(sample_domain, n_samples))
+
+
+class TargetScorer(_DomainScorer):
+    """Scorer that compares predictions with labels; made by :func:`make_target_scorer`."""
+
+    def __init__(self, metric, *, sign=1, kwargs=None):
+        self.metric = metric
+        self.sign = sign
+        self.kwargs = kwargs
+
+    def __call__(self, estimator, X, y, *, sample_domain=None):
+        """Score the labelled target rows.
+
+        Parameters
+        ----------
+        estimator : object
+            Fitted, with ``predict``.
+        X : array-like of shape (n_samples, ...)
+            Rows.
+        y : array-like of shape (n_samples,)
+            Classes.
+        sample_domain : array-like of shape (n_samples,), default=None
+            Domain tags.
+
+        Returns
+        -------
+        score : float
+        """
+        rows = self._target_rows(X, sample_domain)
+        if y is None:
+            raise ValueError(
+                "Expected the classes of some target rows in y, got None. "
+                "make_label_free_scorer needs none."
+            )
+        codes, classes = encode_labels(
+            check_labels(y, _num_samples(X))[rows], unlabelled=UNLABELLED
+        )
+        is_labelled = codes >= 0
+        if not is_labelled.any():
+            raise ValueError(
+                f"Expected a labelled target row to score, got none among {len(rows)}. "
+                "make_label_free_scorer needs none."
+            )
+        predicted = estimator.predict(_safe_indexing(X, rows[is_labelled]))
+        truth = classes[codes[is_labelled]]
+        return self.sign * float(self.metric(truth, predicted, **(self.kwargs or {})))
+
+
+class LabelFreeScorer(_DomainScorer):
+    """Scorer that reads no label; made by :func:`make_label_free_scorer`."""
+
+    def __init__(self, criterion):
+        self.criterion = criterion
+
+    def __call__(self, estimator, X, y=None, *, sample_domain=None):
+        """Score the target rows.
+
+        Parameters
+        ----------
+        estimator : object
+            Fitted, with ``predict``, ``predict_proba`` or ``transform`` as the criterion needs.
+        X : array-like of shape (n_samples, ...)
+            Rows.
+        y : Ignored
+            Present by convention.
+        sample_domain : array-like of shape (n_samples,), default=None
+            Domain tags.
+
+        Returns
+        -------
+        score : float
+        """
+        rows = self._target_rows(X, sample_domain)
+        if len(rows) > _SCORED_ROWS:
+            rows = np.sort(np.random.default_rng(0).choice(rows, _SCORED_ROWS, replace=False))
+        return float(LABEL_FREE_CRITERIA[self.criterion](estimator, _safe_indexing(X, rows)))
+
+
+def _silhouette(estimator, X):
+    labels = estimator.predict(X)
+    if not 1 < len(np.unique(labels)) < len(labels):
+        return _WORST_SILHOUETTE
+    return sklearn.metrics.silhouette_score(_embedding(estimator, X), labels)
+
+
+def _neighborhood_agreement(estimator, X):
+    flat = np.asarray(X).reshape(_num_samples(X), -1)
+    return metrics.neighborhood_agreement_score(flat, estimator.predict(X), sample_size=None)
+
+
+def _stability(estimator, X):
+    """Agreement with k-means on halves of the embedding, a number of clusters that is in use."""
+    labels, z = estimator.predict(X), _embedding(estimator, X)
+    n_clusters = len(np.unique(labels))
+    if n_clusters == 1:
+        return 0.0
+    rng = np.random.default_rng(0)
+    scores = []
+    for _ in range(_HALVES):
+        half = rng.choice(len(z), max(n_clusters, len(z) // 2), replace=False)
+        kmeans = KMeans(n_clusters, n_init=3, random_state=int(rng.integers(2**31)))
+        again = kmeans.fit(z[half]).predict(z)
+        scores.append(sklearn.metrics.adjusted_rand_score(labels, again))
+    return np.mean(scores)
+
+
+def _embedding(estimator, X):
+    return np.asarray(estimator.transform(X), dtype=np.float64)
+
+
+def _on_probabilities(score):
+    return lambda estimator, X: score(np.asarray(estimator.predict_proba(X)))
+
+
+LABEL_FREE_CRITERIA = {
+    "information_maximization": _on_probabilities(metrics.information_maximization_score),
+    "neighborhood_agreement": _neighborhood_agreement,
+    "nuclear_norm": _on_probabilities(metrics.nuclear_norm_score),
+    "silhouette": _silhouette,
+    "soft_neighborhood_density": _on_probabilities(metrics.soft_neighborhood_density_score),
+    "stability": _stability,
+}
