@@ -151,8 +151,10 @@ def plain_labels(y):
     y : ndarray of shape (n_samples,)
         As given where types are mixed, a label is missing, or the dtype would change a value.
     """
+    if y.dtype.kind != "O":
+        return y
     labels = y.tolist()
-    if y.dtype.kind != "O" or not labels or not _is_homogeneous(labels):
+    if not labels or not _is_homogeneous(labels):
         return y
     plain = np.array(labels)
     is_same = (a == b or (a != a and b != b) for a, b in zip(plain.tolist(), labels, strict=True))
@@ -275,7 +277,7 @@ def _fit_float(y):
     """Whether float64 holds the labels without rounding."""
     if y.dtype.kind == "f":
         return True
-    return -_LARGEST_EXACT_FLOAT <= int(y.min()) and int(y.max()) <= _LARGEST_EXACT_FLOAT
+    return max(-int(y.min()), int(y.max())) <= _LARGEST_EXACT_FLOAT
 
 
 def _as_objects(y):
