@@ -1,0 +1,249 @@
+"""Pipelines whose every step sees both domains."""
+
+from inspect import signature
+
+import numpy as np
+from sklearn import get_config
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.utils import _safe_indexing, metadata_routing
+from sklearn.utils.metaestimators import available_if
+
+from .utils import stack_domains
+from .utils._tag_params import tag_params
+
+__all__ = ["DomainPipeline", "make_domain_pipeline"]
+
+
+def _pipeline_has(name):
+    """Whether scikit-learn's Pipeline offers a method, which depends on its last step."""
+    return lambda self: hasattr(super(DomainPipeline, self), name)
+
+
+def _last_estimator(estimator):
+    """Return the estimator at the end of (nested) pipelines."""
+    while isinstance(estimator, Pipeline):
+        estimator = estimator.steps[-1][1]
+    return estimator
+
+
+def _takes(estimator, name):
+    """Whether ``fit`` has a parameter of this name, or hands on any."""
+    if not hasattr(estimator, "fit"):
+        return False
+    parameters = signature(estimator.fit).parameters.values()
+    return any(p.name == name or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+class DomainPipeline(Pipeline):
+    """A scikit-learn Pipeline that is called like the estimators of this package.
+
+    Two arrays or one stack with tags: either way every step is fitted on the rows of both domains,
+    and the last step is told which row belongs to which. The calls are the same whether metadata
+    routing is enabled or not. Without domains it is scikit-learn's Pipeline.
+
+    Parameters
+    ----------
+    steps : list of tuple
+        Names and estimators, as in :class:`~sklearn.pipeline.Pipeline`. ``fit`` of the last
+        estimator, which may stand at the end of a nested pipeline, takes `sample_domain`.
+    transform_input : list of str, default=None
+        As in :class:`~sklearn.pipeline.Pipeline`.
+    memory : str or joblib.Memory, default=None
+        Where to keep fitted transformers, as in :class:`~sklearn.pipeline.Pipeline`.
+    verbose : bool, default=False
+        Whether to print the time of each step.
+
+    See Also
+    --------
+    make_domain_pipeline : The same without naming the steps.
+
+    Notes
+    -----
+    *Why not two arrays in a plain Pipeline.* ``pipeline.fit(X, y, adapt__X_tgt=X_tgt)`` runs, and
+    is wrong: the steps before the last transform `X` alone, and `X_tgt` reaches the last step raw,
+    on another scale. In searches, over this pipeline too, stack the domains and pass
+    `sample_domain`: ``GridSearchCV(pipeline, grid).fit(X, y, X_tgt=X_tgt)`` silently cuts `X_tgt`
+    like `X` where both have the same number of rows.
+
+    With metadata routing disabled `sample_domain` reaches the last step only; enabled, each step
+    that requests it. A step before the last that reads `y` takes the mark of unlabelled target rows
+    for a class.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sklearn_ckm import CKMDomainAdapter
+    >>> from sklearn_ckm.pipeline import DomainPipeline
+    >>> X, y = make_blobs(200, centers=5, n_features=4, random_state=0)
+    >>> source, target = y < 3, y >= 3
+    >>> model = CKMDomainAdapter(2, pretrain_epochs=5, max_epochs=5, random_state=0)
+    >>> pipeline = DomainPipeline([("scale", StandardScaler()), ("adapt", model)])
+    >>> pipeline.fit(X[source], y[source], X_tgt=X[target]).predict(X[target]).shape
+    (80,)
+    """
+
+    # the steps make requests, the pipeline makes none
+    __metadata_request__fit = dict.fromkeys(
+        ["X_tgt", "y_tgt", "sample_domain"], metadata_routing.UNUSED
+    )
+    __metadata_request__score = {"sample_domain": metadata_routing.UNUSED}
+
+    def fit(self, X, y=None, *, X_tgt=None, y_tgt=None, sample_domain=None, **params):
+        """Fit each step on the rows of both domains.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            The source's rows where `X_tgt` is given; else both domains stacked, told apart by
+            `sample_domain`; without either, what scikit-learn's Pipeline takes.
+        y : array-like of shape (n_samples,), default=None
+            Labels of the rows of `X`, as in the last step.
+        X_tgt : array-like of shape (n_target, ...), default=None
+            The target's rows, in direct calls.
+        y_tgt : array-like of shape (n_target,), default=None
+            Labels of the rows of `X_tgt`, for a last step that takes `y_tgt`.
+        sample_domain : array-like of shape (n_samples,), default=None
+            Integers: ``>= 0`` for source rows, ``< 0`` for target rows.
+        **params : dict
+            Further parameters, as in :class:`~sklearn.pipeline.Pipeline`.
+
+        Returns
+        -------
+        self : DomainPipeline
+
+        Raises
+        ------
+        ValueError
+            If both `X_tgt` and `sample_domain` are given, or `y_tgt` without `X_tgt`.
+        TypeError
+            If the last step does not take `sample_domain`, or `y_tgt` where that is given.
+        """
+        X, y, _, params = self._read(X, y, X_tgt, y_tgt, sample_domain, params)
+        return super().fit(X, y, **params)
+
+    @available_if(_pipeline_has("fit_transform"))
+    def fit_transform(self, X, y=None, *, X_tgt=None, y_tgt=None, sample_domain=None, **params):
+        """Fit, and return the transformed rows of `X`.
+
+        Parameters
+        ----------
+        X, y, X_tgt, y_tgt, sample_domain, **params
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        Z : array-like of shape (n_samples, n_components)
+            One row for each row of `X`, none for those of `X_tgt`, as in the estimators.
+        """
+        X, y, tags, params = self._read(X, y, X_tgt, y_tgt, sample_domain, params)
+        Z = super().fit_transform(X, y, **params)
+        return Z if X_tgt is None else _safe_indexing(Z, np.flatnonzero(tags >= 0))
+
+    @available_if(_pipeline_has("fit_predict"))
+    def fit_predict(self, X, y=None, *, X_tgt=None, y_tgt=None, sample_domain=None, **params):
+        """Fit, and return the labels of the last step.
+
+        Parameters
+        ----------
+        X, y, X_tgt, y_tgt, sample_domain, **params
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_target,) or (n_samples,)
+            One label for each row of `X_tgt` where that is given, else for each row of `X`.
+        """
+        X, y, tags, params = self._read(X, y, X_tgt, y_tgt, sample_domain, params)
+        labels = super().fit_predict(X, y, **params)
+        return labels if X_tgt is None else labels[tags < 0]
+
+    @available_if(_pipeline_has("score"))
+    def score(self, X, y=None, sample_weight=None, *, sample_domain=None, **params):
+        """Score of the last step on transformed rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows.
+        y : array-like of shape (n_samples,), default=None
+            Labels, as in ``score`` of the last step.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+        sample_domain : array-like of shape (n_samples,), default=None
+            Domain tags; where given, only target rows count.
+        **params : dict
+            Further parameters, as in :class:`~sklearn.pipeline.Pipeline`.
+
+        Returns
+        -------
+        score : float
+        """
+        if sample_domain is None or get_config()["enable_metadata_routing"]:
+            tags = {} if sample_domain is None else {"sample_domain": sample_domain}
+            return super().score(X, y, sample_weight, **tags, **params)
+        # with routing disabled scikit-learn's Pipeline drops what it does not know, here the tags
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        estimator = self
+        while isinstance(estimator, Pipeline):
+            if len(estimator) > 1:
+                X = estimator[:-1].transform(X)
+            estimator = estimator[-1]
+        return estimator.score(X, y, sample_domain=sample_domain, **weights)
+
+    def _read(self, X, y, X_tgt, y_tgt, sample_domain, params):
+        """Stack the domains, and name the tags as scikit-learn's Pipeline hands them on."""
+        if X_tgt is not None and sample_domain is not None:
+            raise ValueError(
+                "Expected either X_tgt or sample_domain, got both. Use X_tgt with the source alone "
+                "in X, or stack both domains in X and tag them with sample_domain."
+            )
+        if X_tgt is None and y_tgt is not None:
+            raise ValueError(
+                "Expected y_tgt together with X_tgt, got y_tgt alone. In stacked data the labels "
+                "of the target rows stand in y."
+            )
+        if X_tgt is None and sample_domain is None:
+            return X, y, None, params
+        last = _last_estimator(self)
+        for name in ["sample_domain"] if y_tgt is None else ["sample_domain", "y_tgt"]:
+            if not _takes(last, name):
+                given = "X_tgt" if name == "sample_domain" and X_tgt is not None else name
+                raise TypeError(
+                    f"Expected a last step whose fit takes {name}, got {last!r}. Put an estimator "
+                    f"that takes it last, or leave {given} out."
+                )
+        if X_tgt is not None:
+            X, y, sample_domain = stack_domains(X, y, X_tgt, y_tgt)
+        return X, y, sample_domain, dict(**params, **tag_params(self, sample_domain))
+
+
+def make_domain_pipeline(*steps, transform_input=None, memory=None, verbose=False):
+    """Make a :class:`DomainPipeline` whose steps are named after their classes.
+
+    Parameters
+    ----------
+    *steps : estimator
+        Estimators in their order.
+    transform_input : list of str, default=None
+        As in :class:`~sklearn.pipeline.Pipeline`.
+    memory : str or joblib.Memory, default=None
+        As in :class:`DomainPipeline`.
+    verbose : bool, default=False
+        As in :class:`DomainPipeline`.
+
+    Returns
+    -------
+    pipeline : DomainPipeline
+
+    Examples
+    --------
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sklearn_ckm import CKMDomainAdapter
+    >>> from sklearn_ckm.pipeline import make_domain_pipeline
+    >>> pipeline = make_domain_pipeline(StandardScaler(), CKMDomainAdapter(2))
+    >>> [name for name, _ in pipeline.steps]
+    ['standardscaler', 'ckmdomainadapter']
+    """
+    named = make_pipeline(*steps).steps
+    return DomainPipeline(named, transform_input=transform_input, memory=memory, verbose=verbose)
