@@ -6,7 +6,7 @@ from numbers import Integral
 
 import numpy as np
 from scipy.stats import rankdata
-from sklearn.base import BaseEstimator, _fit_context, clone, is_classifier
+from sklearn.base import _fit_context, clone, is_classifier
 from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import GridSearchCV, ParameterGrid
 from sklearn.utils import check_random_state, metadata_routing
@@ -19,7 +19,12 @@ from ..utils._labels import check_labels
 from ..utils._stack_domains import stack_domains
 from ..utils._tag_params import last_step_name, tag_params
 from ._hidden_classes import HiddenClasses
-from ._scorers import LABEL_FREE_CRITERIA, make_label_free_scorer, make_target_scorer
+from ._scorers import (
+    LABEL_FREE_CRITERIA,
+    BaseDomainScorer,
+    make_label_free_scorer,
+    make_target_scorer,
+)
 from ._target_split import TargetSplit
 
 _LARGEST_SEED = np.iinfo(np.int32).max
@@ -89,14 +94,15 @@ class LabelFreeSearchCV(GridSearchCV):
 
     Examples
     --------
+    >>> from sklearn.datasets import make_blobs
     >>> from sklearn_ckm import CKMDomainAdapter
-    >>> from sklearn_ckm.datasets import load_digits_on_photos
     >>> from sklearn_ckm.model_selection import LabelFreeSearchCV
-    >>> data = load_digits_on_photos()
-    >>> model = CKMDomainAdapter(5, pretrain_epochs=1, max_epochs=1, random_state=0)
+    >>> X, y = make_blobs(350, centers=7, n_features=4, random_state=0)
+    >>> source, target = y < 4, y >= 4
+    >>> model = CKMDomainAdapter(3, pretrain_epochs=5, max_epochs=5, random_state=0)
     >>> search = LabelFreeSearchCV(model, {"lambda_clustering": [0.01, 0.1]}, random_state=0)
-    >>> search.fit(data.X_src, data.y_src, X_tgt=data.X_tgt).best_estimator_.labels_.shape
-    (896,)
+    >>> search.fit(X[source], y[source], X_tgt=X[target]).best_estimator_.labels_.shape
+    (150,)
     """
 
     _parameter_constraints: dict = {
@@ -294,10 +300,8 @@ class LabelFreeSearchCV(GridSearchCV):
         self.best_params_ = results["params"][self.best_index_]
 
 
-class _SeedStability(BaseEstimator):
+class _SeedStability(BaseDomainScorer):
     """Scorer: how alike the clusters of the target are in fits of other seeds."""
-
-    __metadata_request__score = {"sample_domain": True}
 
     def __init__(self, X, y, sample_domain, seeds):
         self.X = X

@@ -5,6 +5,7 @@ import sklearn.metrics
 from sklearn.base import BaseEstimator
 from sklearn.cluster import KMeans
 from sklearn.utils import _safe_indexing
+from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import _num_samples
 
 from .. import metrics
@@ -123,10 +124,20 @@ def make_label_free_scorer(criterion):
     return LabelFreeScorer(criterion)
 
 
-class _DomainScorer(BaseEstimator):
+class BaseDomainScorer(BaseEstimator):
     """A scorer that asks for domain tags."""
 
-    __metadata_request__score = {"sample_domain": True}
+    def get_metadata_routing(self):
+        """Metadata that the scorer asks for: ``sample_domain``.
+
+        Returns
+        -------
+        routing : MetadataRequest
+        """
+        # a class-level request would count for a method `score` only
+        request = MetadataRequest(owner=self)
+        request.score.add_request(param="sample_domain", alias=True)
+        return request
 
     @staticmethod
     def _target_rows(X, sample_domain):
@@ -136,7 +147,7 @@ class _DomainScorer(BaseEstimator):
         return np.flatnonzero(check_target_rows(sample_domain, n_samples))
 
 
-class TargetScorer(_DomainScorer):
+class TargetScorer(BaseDomainScorer):
     """Scorer that compares predictions with labels; made by :func:`make_target_scorer`."""
 
     def __init__(self, metric, *, sign=1, kwargs=None):
@@ -182,7 +193,7 @@ class TargetScorer(_DomainScorer):
         return self.sign * float(self.metric(truth, predicted, **(self.kwargs or {})))
 
 
-class LabelFreeScorer(_DomainScorer):
+class LabelFreeScorer(BaseDomainScorer):
     """Scorer that reads no label; made by :func:`make_label_free_scorer`."""
 
     def __init__(self, criterion):
