@@ -15,6 +15,7 @@ from ._base import BaseDeepEstimator
 from ._training._criteria import JointCriterion
 from ._training._diagnosis import find_center_problems
 from ._training._inference import distances_in_blocks, embed
+from ._training._n_clusters import FEWEST_ROWS, estimate_n_clusters
 from ._training._phases import (
     Pretrained,
     epoch_records,
@@ -44,6 +45,21 @@ def _scored_rows(n_samples):
     return np.sort(np.random.default_rng(0).choice(n_samples, _SCORED_ROWS, replace=False))
 
 
+def _check_n_rows(n_target, n_clusters):
+    """Raise ``ValueError`` where there are fewer rows than clusters, or too few to count them."""
+    if n_clusters == "auto":
+        if n_target < FEWEST_ROWS:
+            raise ValueError(
+                f"Expected at least {FEWEST_ROWS} target rows for n_clusters='auto', got "
+                f"{n_target}. Set n_clusters."
+            )
+    elif n_target < n_clusters:
+        raise ValueError(
+            f"Expected at least as many target rows as clusters, got n_samples={n_target} and "
+            f"n_clusters={n_clusters}."
+        )
+
+
 class BaseDeepClusterer(BaseDeepEstimator):
     """Base of the clustering estimators: an autoencoder whose embedding has centres.
 
@@ -53,7 +69,7 @@ class BaseDeepClusterer(BaseDeepEstimator):
 
     _parameter_constraints: dict = {
         **BaseDeepEstimator._parameter_constraints,
-        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "n_clusters": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "objective": [str, HasMethods(["step"])],
         "lambda_clustering": [Interval(Real, 0, None, closed="left")],
         "temperature": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
@@ -151,17 +167,13 @@ class BaseDeepClusterer(BaseDeepEstimator):
             Number of the source's classes.
         y_target : ndarray of shape (n_target,) or None
             Class indices, -1 where unlabelled.
-        n_clusters : int or None
+        n_clusters : int, "auto" or None
             Number of centres, where it is not the parameter.
         tunes_source : bool
             Whether the source takes part in the fine-tuning too.
         """
-        n_clusters = int(self.n_clusters if n_clusters is None else n_clusters)
-        if len(X_target) < n_clusters:
-            raise ValueError(
-                f"Expected at least as many target rows as clusters, got n_samples={len(X_target)} "
-                f"and n_clusters={n_clusters}."
-            )
+        n_clusters = self.n_clusters if n_clusters is None else n_clusters
+        _check_n_rows(len(X_target), n_clusters)
         seed = check_seed(self.random_state)
         device = resolve_device(self.device)
         objective = resolve_objective(self.objective)
@@ -173,12 +185,18 @@ class BaseDeepClusterer(BaseDeepEstimator):
         if not tunes_source:
             n_classes = 0
         if is_started:
+            if n_clusters == "auto":
+                n_clusters = self.n_clusters_
             pretrained = self._continue_from(self._net.module_, n_clusters, n_classes, device)
         else:
             pretrained = self._pretrain(data, settings, n_classes, seed)
+            vars(self).pop("n_clusters_curve_", None)
+            if n_clusters == "auto":
+                z = embed(pretrained.model, data.target, device)
+                n_clusters = self._estimate_n_clusters(z, seed)
         if not tunes_source:
             data = replace(data, source=None, y_source=None)
-        net = self._finetune(pretrained, data, settings, objective, n_clusters, seed)
+        net = self._finetune(pretrained, data, settings, objective, int(n_clusters), seed)
 
         self._scaler = scaler
         self._objective = objective
@@ -206,6 +224,12 @@ class BaseDeepClusterer(BaseDeepEstimator):
                 model.classifier = torch.nn.Linear(int(self.n_components), n_classes)
             model.classifier.to(settings.device, torch.float32)
         return Pretrained(model, history, optimizer_state)
+
+    def _estimate_n_clusters(self, z, seed):
+        """Number of clusters of the pretrained embedding, and the curve it was read from."""
+        seed = phase_seed(seed, "n_clusters")
+        n_clusters, self.n_clusters_curve_ = estimate_n_clusters(z.cpu().numpy(), seed=seed)
+        return n_clusters
 
     def _continue_from(self, previous, n_clusters, n_classes, device):
         """Return a copy of an earlier fit's model, for a warm start."""
@@ -308,6 +332,7 @@ class BaseDeepClusterer(BaseDeepEstimator):
         z = embed(net.module_, data.target, net.device)
         self.labels_ = self._predict(z)
         self.cluster_centers_ = net.module_.centers.positions.detach().cpu().numpy().copy()
+        self.n_clusters_ = len(self.cluster_centers_)
         self.temperature_ = float(net.module_.centers.temperature)
         self._n_features_out = self.cluster_centers_.shape[1]
         nearest = self._nearest_centers(z)

@@ -20,8 +20,8 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
 
     Parameters
     ----------
-    n_clusters : int, default=8
-        Number of clusters.
+    n_clusters : int or "auto", default=8
+        Number of clusters. ``"auto"`` estimates it in the pretrained embedding, see Notes.
     n_components : int, default=10
         Width of the embedding.
     encoder : {"auto", "mlp", "mlp-small", "conv"} or callable, default="auto"
@@ -90,6 +90,11 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
     ----------
     labels_ : ndarray of shape (n_samples,)
         Cluster of each row of ``fit``, equal to ``predict`` on it.
+    n_clusters_ : int
+        Number of clusters.
+    n_clusters_curve_ : dict of str to ndarray of shape (n_candidates,)
+        Where `n_clusters` is ``"auto"``: the candidates ``n_clusters`` and their ``bic`` and
+        ``silhouette``, larger is better.
     cluster_centers_ : ndarray of shape (n_clusters, n_components)
         Centres in the embedding.
     temperature_ : float
@@ -120,6 +125,14 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
     Inputs are scaled by what ``fit`` saw. Images: bytes are divided by 255, floats mapped to
     [0, 1]. Tables: features are centred, and divided by one common number where their standard
     deviations are of one order (at most ten times the median), else each by its own.
+
+    *Number of clusters.* ``n_clusters="auto"`` looks at a fixed sample of at most 1,000 rows
+    in the pretrained embedding, in at most ten principal directions. The silhouette of k-means
+    takes neighbouring clusters for one; the BIC of a Gaussian mixture with full covariances divides
+    clusters that are not Gaussian. The estimate is the mean of the numbers where each is best, from
+    2 to 20 clusters and at most a tenth of the rows, rounded down. It fails where the embedding
+    does: on classes that overlap there, that consist of separate kinds, or of which few rows occur.
+    Look at ``n_clusters_curve_``, and take a number you know over an estimate.
 
     *Differences from the paper.* The logits are scaled (`temperature`), the loss is form B with
     the ReinMax gradient and no noise (see

@@ -23,8 +23,9 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
 
     Parameters
     ----------
-    n_clusters : int, default=8
-        Number of clusters of the target.
+    n_clusters : int or "auto", default=8
+        Number of clusters of the target. ``"auto"`` estimates it in the pretrained embedding, see
+        Notes.
     n_components : int, default=10
         Width of the embedding.
     encoder : {"auto", "mlp", "mlp-small", "conv"} or callable, default="auto"
@@ -89,6 +90,11 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     ----------
     labels_ : ndarray of shape (n_target,)
         Cluster of each target row of ``fit`` in its order, equal to ``predict`` on it.
+    n_clusters_ : int
+        Number of clusters.
+    n_clusters_curve_ : dict of str to ndarray of shape (n_candidates,)
+        Where `n_clusters` is ``"auto"``: the candidates ``n_clusters`` and their ``bic`` and
+        ``silhouette``, larger is better.
     cluster_centers_ : ndarray of shape (n_clusters, n_components)
         Centres in the embedding.
     source_classes_ : ndarray of shape (n_classes,)
@@ -116,6 +122,14 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     Each batch holds `batch_size` rows of either domain, or all rows of a smaller one, so that a
     large domain does not drown the other in the reconstruction. One pass of the network serves
     both; a module with batch statistics would mix them.
+
+    *Number of clusters.* ``n_clusters="auto"`` looks at a fixed sample of at most 1,000 target rows
+    in the pretrained embedding, in at most ten principal directions. The silhouette of k-means
+    takes neighbouring clusters for one; the BIC of a Gaussian mixture with full covariances divides
+    clusters that are not Gaussian. The estimate is the mean of the numbers where each is best, from
+    2 to 20 clusters and at most a tenth of the rows, rounded down. It fails where the embedding
+    does: on classes that overlap there, that consist of separate kinds, or of which few rows occur.
+    Look at ``n_clusters_curve_``, and take a number you know over an estimate.
 
     *Differences from the paper.* Algorithm 1 prints the clustering term on the source and leaves
     the cross-entropy out of the encoder's update; Eq. 4 and the text decide otherwise, and so does

@@ -1,7 +1,7 @@
 """Semi-supervised adaptation: a few labelled target rows name the clusters."""
 
 import warnings
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import torch
@@ -40,10 +40,11 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
 
     Parameters
     ----------
-    n_clusters : int, default=None
+    n_clusters : int or "auto", default=None
         Number of centres. ``None`` takes one for each labelled target class, and so does, with a
         warning, a number below that. A larger one adds unnamed centres for classes of which no row
-        is labelled; rows there are predicted as `unknown_label`.
+        is labelled; rows there are predicted as `unknown_label`. ``"auto"`` estimates the number,
+        as in :class:`CKMDomainAdapter`, and takes one for each labelled class at least.
     n_components : int, default=10
         Width of the embedding.
     encoder : {"auto", "mlp", "mlp-small", "conv"} or callable, default="auto"
@@ -113,6 +114,10 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         centres.
     labels_ : ndarray of shape (n_target,)
         Class of each target row of ``fit`` in its order, equal to ``predict`` on it.
+    n_clusters_ : int
+        Number of centres.
+    n_clusters_curve_ : dict of str to ndarray
+        What the number was read from, where it is ``"auto"``, as in :class:`CKMDomainAdapter`.
     cluster_centers_ : ndarray of shape (n_clusters, n_components)
         Centres in the embedding: those of the labelled classes in their order, then the unnamed.
     source_classes_ : ndarray of shape (n_source_classes,)
@@ -166,7 +171,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
 
     _parameter_constraints: dict = {
         **BaseDeepClusterer._parameter_constraints,
-        "n_clusters": [Interval(Integral, 1, None, closed="left"), None],
+        "n_clusters": [*BaseDeepClusterer._parameter_constraints["n_clusters"], None],
         "lambda_classification": [Interval(Real, 0, None, closed="left")],
         "lambda_kshot": [Interval(Real, 0, None, closed="left")],
         "unknown_label": "no_validation",
@@ -273,11 +278,16 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         """
         with self._as_before_on_error():
             domains = self._read_labelled_domains(X, y, X_tgt, y_tgt, sample_domain)
-            n_clusters, classes = self._name_centers(domains.target_classes)
+            named = domains.target_classes
+            n_clusters = self._check_n_clusters(named)
             self._check_same_classes(domains.source_classes)
-            self._check_same_classes(classes, "classes_", "target")
-            self.classes_ = classes
-            self._n_named = len(domains.target_classes)
+            self._n_named = len(named)
+            if n_clusters == "auto":
+                self.classes_ = named  # until the centres are counted
+            else:
+                classes = self._name_centers(named, n_clusters)
+                self._check_same_classes(classes, "classes_", "target")
+                self.classes_ = classes
             self._fit(
                 domains.X_target,
                 domains.X_source,
@@ -370,8 +380,16 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
             return named
         return torch.cat([named, start_centers_apart(z, named, n_unnamed, seed=seed)])
 
-    def _name_centers(self, named):
-        """Return the number of centres, and the classes with the unknown one."""
+    def _estimate_n_clusters(self, z, seed):
+        """As without labels, but at least one for each labelled class."""
+        n_clusters = max(super()._estimate_n_clusters(z, seed), self._n_named)
+        self.classes_ = self._name_centers(self.classes_, n_clusters)
+        return n_clusters
+
+    def _check_n_clusters(self, named):
+        """Resolve the number of centres, except where it has yet to be estimated."""
+        if self.n_clusters == "auto":
+            return self.n_clusters_ if self.warm_start and hasattr(self, "_net") else "auto"
         n_clusters = len(named) if self.n_clusters is None else int(self.n_clusters)
         if n_clusters < len(named):
             warnings.warn(
@@ -380,8 +398,12 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
                 "same. Leave it None for one centre each.",
                 stacklevel=4,  # the caller of fit
             )
-        if n_clusters <= len(named):
-            return len(named), named
+        return max(n_clusters, len(named))
+
+    def _name_centers(self, named, n_clusters):
+        """Return the classes, with the unknown one where there are further centres."""
+        if n_clusters == len(named):
+            return named
         unknown = self.unknown_label
         if isinstance(unknown, str) and unknown == "auto":
             unknown = -1 if isinstance(named.tolist()[0], Real) else "unknown"
@@ -390,4 +412,4 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
                 f"Expected an unknown_label that is no target class, got {unknown!r} and the "
                 f"classes {named.tolist()}. Choose another name for rows at unnamed centres."
             )
-        return n_clusters, _with_unknown(named, unknown)
+        return _with_unknown(named, unknown)
