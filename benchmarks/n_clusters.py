@@ -3,12 +3,15 @@
 Targets of 3, 5 and 7 digit classes, drawn anew for each of ten seeds, and sources of another
 number of other classes. Beside the estimate stand its two criteria alone, DTC's rule (Han et al.,
 ICCV 2019), the answer five, and the number of the source's classes. All look at one embedding, that
-of the pretraining.
+of the default pretraining of a small dense network.
 
     python benchmarks/n_clusters.py --data FOLDER [--pairs usps-mnist mnist-usps bundled] [--report]
 
-The estimate, its two criteria and how they are combined were chosen on other draws of the bundled
-digits and of USPS as a target, where other criteria were tried too. MNIST as a target took no part.
+How the estimate came about: among combinations of two or three of ten criteria it was chosen on
+other draws of two targets, the bundled digits and USPS, by the true number of classes. An earlier
+one, the mean of both criteria, had been tried on MNIST as well (another network, ten pretraining
+epochs, ten draws), where it was within one of the truth in 10, 8 and 2 of ten cases for 3, 5 and 7
+classes, and was given up. MNIST had no part in the choice of the present one.
 """
 
 import argparse
@@ -32,8 +35,8 @@ from sklearn_ckm.metrics import clustering_accuracy
 from sklearn_ckm.preprocessing import ImageFormatter
 
 N_SOURCE = {3: (4, 7), 5: (3, 4), 7: (2, 3)}  # by target classes, for even and odd seeds
-SETTINGS = {"n_pixels": 16, "n_rows": 1000, "pretrain_epochs": 10}
-FIRST_SEED = 100  # smaller seeds served the choice of the estimate
+SETTINGS = {"n_pixels": 16, "n_rows": 1000, "encoder": "mlp-small", "pretrain_epochs": 50}
+FIRST_SEED = 200  # smaller seeds served the choice of the estimate
 ANSWERS = ("auto", "bic", "silhouette", "dtc", "five", "n_source")
 _MOST_CLUSTERS = 20
 
@@ -73,9 +76,8 @@ def run_pair(options, pair):
         start = time.perf_counter()
         n_source = N_SOURCE[n_target][seed % 2]
         X_src, y_src, X_tgt = draw(pair, options.data, n_source, n_target, seed)
-        model = CKMDomainAdapter(
-            "auto", pretrain_epochs=SETTINGS["pretrain_epochs"], max_epochs=0, random_state=seed
-        )
+        fixed = {name: SETTINGS[name] for name in ("encoder", "pretrain_epochs")}
+        model = CKMDomainAdapter("auto", **fixed, max_epochs=0, random_state=seed)
         model.fit(X_src, y_src, X_tgt=X_tgt)
         curve = model.n_clusters_curve_
         z = model.transform(X_src), model.transform(X_tgt)

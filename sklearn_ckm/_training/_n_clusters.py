@@ -20,7 +20,7 @@ _RIDGE = 1e-3  # of the mean variance, on the diagonal of each covariance
 
 
 def estimate_n_clusters(z, *, seed):
-    """Estimate how many clusters an embedding has: the mean of two criteria.
+    """Estimate how many clusters an embedding has: by BIC, held down by the silhouette.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ def estimate_n_clusters(z, *, seed):
 
     Notes
     -----
-    The silhouette of k-means takes neighbouring clusters for one, and the BIC of a Gaussian
-    mixture with full covariances, started from k-means, divides clusters that are not Gaussian.
-    The estimate is the mean of the numbers where they are largest, rounded down.
+    The BIC of a Gaussian mixture with full covariances, started from k-means, tends to divide
+    clusters that are not Gaussian. The silhouette of k-means errs on either side, and farther. The
+    estimate is the number of best BIC, less one where the silhouette is best at a smaller number.
     """
     z = _sample(np.asarray(z, dtype=np.float64), seed)
     most = max(2, min(_MOST_CLUSTERS, len(z) // _ROWS_PER_CLUSTER))
@@ -50,8 +50,8 @@ def estimate_n_clusters(z, *, seed):
         warnings.simplefilter("ignore", ConvergenceWarning)
         scores = np.array([_rate(z, int(k), seed) for k in candidates])
     curve = {"n_clusters": candidates, "bic": scores[:, 0], "silhouette": scores[:, 1]}
-    best = candidates[scores.argmax(axis=0)]
-    return int(best.sum() // 2), curve
+    by_bic, by_silhouette = candidates[scores.argmax(axis=0)]
+    return int(by_bic - (by_silhouette < by_bic)), curve
 
 
 def _sample(z, seed):
@@ -60,7 +60,8 @@ def _sample(z, seed):
         rows = np.random.default_rng(seed).choice(len(z), _MOST_ROWS, replace=False)
         z = z[np.sort(rows)]
     n_directions = min(_MOST_DIRECTIONS, z.shape[1], len(z) - 1)
-    return PCA(n_directions, svd_solver="full").fit_transform(z)
+    with np.errstate(invalid="ignore"):  # shares of no variance, where all rows are one point
+        return PCA(n_directions, svd_solver="full").fit_transform(z)
 
 
 def _rate(z, n_clusters, seed):

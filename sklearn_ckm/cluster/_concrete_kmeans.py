@@ -127,12 +127,12 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
     deviations are of one order (at most ten times the median), else each by its own.
 
     *Number of clusters.* ``n_clusters="auto"`` looks at a fixed sample of at most 1,000 rows
-    in the pretrained embedding, in at most ten principal directions. The silhouette of k-means
-    takes neighbouring clusters for one; the BIC of a Gaussian mixture with full covariances divides
-    clusters that are not Gaussian. The estimate is the mean of the numbers where each is best, from
-    2 to 20 clusters and at most a tenth of the rows, rounded down. It fails where the embedding
-    does: on classes that overlap there, that consist of separate kinds, or of which few rows occur.
-    Look at ``n_clusters_curve_``, and take a number you know over an estimate.
+    in the pretrained embedding, in at most ten principal directions, and at 2 to 20 clusters, at
+    most a tenth of the rows. It takes the number of the best BIC of a Gaussian mixture with full
+    covariances, which tends to divide clusters that are not Gaussian, and one less where the
+    silhouette of k-means is best at a smaller number. It fails where the embedding does: on classes
+    that overlap there, that consist of separate kinds, or that have few rows. Look at
+    ``n_clusters_curve_``, and take a number you know over an estimate.
 
     *Differences from the paper.* The logits are scaled (`temperature`), the loss is form B with
     the ReinMax gradient and no noise (see
