@@ -5,7 +5,7 @@
 import numpy as np
 from sklearn.datasets import load_sample_images
 
-from ._random_state import _check_local_random_state
+from ..utils._random import check_local_random_state
 
 _LUMINANCE_WEIGHTS = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
@@ -73,7 +73,7 @@ def blend_with_photos(X, *, color=True, random_state=0):
     """
     photos = load_sample_images().images  # (height, width, 3) each
     images = _check_grey_images(X, photos)  # (n_samples, height, width)
-    random_state = _check_local_random_state(random_state)
+    random_state = check_local_random_state(random_state)
     scale = 255 if images.dtype == np.uint8 else 1
     patches = _draw_patches(photos, len(images), images.shape[1:], random_state)
     X_blended = np.empty((len(images), 3 if color else 1, *images.shape[1:]), dtype=np.float32)

@@ -6,9 +6,9 @@ import numpy as np
 from sklearn.datasets import load_digits, load_sample_images
 from sklearn.utils import Bunch
 
+from ..utils._random import check_local_random_state
 from ._blend_with_photos import _draw_patches, _to_grey
 from ._digit_files import _check_classes
-from ._random_state import _check_local_random_state
 
 _SIZE = 8
 _SHRINK = 8  # photo pixels behind a digit pixel, by side
@@ -112,7 +112,7 @@ def load_digits_on_photos(
             f"Expected source_classes and target_classes without a common digit, got {shared!r} "
             "in both; leave each digit to one domain."
         )
-    random_state = _check_local_random_state(random_state)
+    random_state = check_local_random_state(random_state)
 
     digits = load_digits()
     images = digits.images[..., np.newaxis] / 16  # (n_samples, 8, 8, 1)

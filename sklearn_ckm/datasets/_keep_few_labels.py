@@ -6,7 +6,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from ._random_state import _check_local_random_state
+from ..utils._random import check_local_random_state
 
 
 def keep_few_labels(y, n_per_class, *, random_state=None, unlabelled=-1):
@@ -67,7 +67,7 @@ def keep_few_labels(y, n_per_class, *, random_state=None, unlabelled=-1):
     if y.dtype.kind == "O":
         is_labelled &= np.array([label is not None for label in y], dtype=bool)
     classes = _check_enough_rows(y[is_labelled], n_per_class)
-    order = _check_local_random_state(random_state).permutation(len(y))
+    order = check_local_random_state(random_state).permutation(len(y))
     y_few = np.full(len(y), unlabelled, dtype=y.dtype)
     for label in classes:
         rows = order[(y == label)[order]][:n_per_class]

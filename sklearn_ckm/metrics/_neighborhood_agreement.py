@@ -6,8 +6,9 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
-from sklearn.utils import check_array, check_consistent_length, check_random_state, check_scalar
+from sklearn.utils import check_array, check_consistent_length, check_scalar
 
+from ..utils._random import check_local_random_state
 from ._clustering_accuracy import _check_labels, _check_weights, _encode
 
 
@@ -100,7 +101,7 @@ def neighborhood_agreement_score(
             "about so few, pass more rows."
         )
     if sample_size is not None and len(rows) > sample_size:
-        rows = _check_local_random_state(random_state).choice(rows, sample_size, replace=False)
+        rows = check_local_random_state(random_state).choice(rows, sample_size, replace=False)
     return _agreement(X[rows], _encode(labels[rows]), sample_weight[rows], n_neighbors)
 
 
@@ -122,8 +123,3 @@ def _nearest_neighbors(X, n_neighbors):
     X = X - X.mean(axis=0)
     X /= np.abs(X).max() or 1.0
     return NearestNeighbors(n_neighbors=n_neighbors).fit(X).kneighbors(return_distance=False)
-
-
-def _check_local_random_state(random_state):
-    """As scikit-learn's ``check_random_state``, but None is a fresh generator, not numpy's own."""
-    return np.random.default_rng() if random_state is None else check_random_state(random_state)

@@ -130,6 +130,8 @@ def soft_neighborhood_density_score(probabilities, *, temperature=0.05):
     0.693
     """
     check_scalar(temperature, "temperature", Real, min_val=0, include_boundaries="neither")
+    if not np.isfinite(temperature):
+        raise ValueError(f"Expected a finite temperature, got {temperature!r}.")
     p = _check_probabilities(probabilities)
     if len(p) < 2:
         raise ValueError(f"Expected at least 2 rows of probabilities, got {len(p)}.")

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
-from sklearn.utils import _safe_indexing, check_random_state, check_scalar
+from sklearn.utils import _safe_indexing, check_scalar
 
 from ..datasets import keep_few_labels
 from ..utils._labels import UNLABELLED, encode_labels
+from ..utils._random import check_local_random_state
 
 _FEWEST_CLASSES = 4  # two to hide, two to learn from
 _TEST_SHARE = 0.25
@@ -113,7 +114,7 @@ class HiddenClasses(BaseEstimator):
             If the source has fewer than four classes, or too few for `n_hidden` or `n_splits`, or
             a class of one row.
         """
-        rng = check_random_state(random_state)
+        rng = check_local_random_state(random_state)
         source = np.flatnonzero(sample_domain >= 0)
         codes, classes = encode_labels(y[source], "the source's labels")
         n_hidden = self._check_n_hidden(codes, classes, n_splits)

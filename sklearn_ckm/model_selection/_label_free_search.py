@@ -9,13 +9,14 @@ from scipy.stats import rankdata
 from sklearn.base import _fit_context, clone, is_classifier
 from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import GridSearchCV, ParameterGrid
-from sklearn.utils import check_random_state, metadata_routing
+from sklearn.utils import metadata_routing
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.metadata_routing import MetadataRouter
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from ..utils._domains import split_domains
+from ..utils._domains import check_sample_domain, split_domains
 from ..utils._labels import check_labels
+from ..utils._random import check_local_random_state
 from ..utils._stack_domains import stack_domains
 from ..utils._tag_params import last_step_name, tag_params
 from ._hidden_classes import HiddenClasses
@@ -82,6 +83,8 @@ class LabelFreeSearchCV(GridSearchCV):
         Fits of each candidate.
     refit_time_ : float
         Seconds of the last fit, where `refit` is set.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where the input has names and `refit` is set.
 
     See Also
     --------
@@ -182,7 +185,8 @@ class LabelFreeSearchCV(GridSearchCV):
         """
         criterion = self._check_criterion()
         X, y, tags = _read_domains(X, y, X_tgt, y_tgt, sample_domain)
-        rng = check_random_state(self.random_state)
+        rng = check_local_random_state(self.random_state)
+        vars(self).pop("hidden_classes_", None)
         if isinstance(criterion, HiddenClasses):
             results = self._hide_classes(criterion, X, y, tags, rng)
         elif criterion == "seed_stability":
@@ -195,6 +199,8 @@ class LabelFreeSearchCV(GridSearchCV):
             best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
             self.best_estimator_ = best.fit(X, y, **tag_params(best, tags))
             self.refit_time_ = time.perf_counter() - start
+            if hasattr(self.best_estimator_, "feature_names_in_"):
+                self.feature_names_in_ = self.best_estimator_.feature_names_in_
         return self
 
     def score(self, X, y=None, **params):
@@ -259,10 +265,12 @@ class LabelFreeSearchCV(GridSearchCV):
 
     def _hide_classes(self, criterion, X, y, tags, rng):
         name = last_step_name(self.estimator, "n_clusters")
-        if any(name in candidate for candidate in ParameterGrid(self.param_grid)):
+        keys = {key for candidate in ParameterGrid(self.param_grid) for key in candidate}
+        setters = [key for key in keys if f"{name}__".startswith(f"{key}__")]  # a step sets it too
+        if setters:
             raise ValueError(
-                f"Expected no {name!r} in param_grid: recovering hidden classes says nothing of "
-                "the target's number of clusters. Use n_clusters='auto' or another criterion."
+                f"Expected no {setters[0]!r} in param_grid: recovering hidden classes says nothing "
+                f"of the target's {name}. Use n_clusters='auto' or another criterion."
             )
         estimator, n_shots = clone(self.estimator), 0
         if is_classifier(estimator):
@@ -329,9 +337,14 @@ def _read_domains(X, y, X_tgt, y_tgt, sample_domain):
         )
     if X_tgt is not None:
         X, y, sample_domain = stack_domains(X, y, X_tgt, y_tgt)
+    elif y_tgt is not None:
+        raise ValueError(
+            "Expected y_tgt together with X_tgt, got y_tgt alone. In stacked data the labels of "
+            "the target rows stand in y."
+        )
     n_samples = _num_samples(X)
-    is_source, _ = split_domains(n_samples, sample_domain)
-    tags = np.where(is_source, 1, -1) if X_tgt is not None else np.asarray(sample_domain)
+    split_domains(n_samples, sample_domain)  # both must have rows
+    tags = check_sample_domain(sample_domain, n_samples)
     y = np.full(n_samples, np.nan) if y is None else check_labels(y, n_samples)
     return X, y, tags
 

@@ -1,5 +1,7 @@
 """Scorers that look at the target's rows alone."""
 
+from inspect import signature
+
 import numpy as np
 import sklearn.metrics
 from sklearn.base import BaseEstimator
@@ -46,6 +48,8 @@ def make_target_scorer(metric, *, greater_is_better=True, **kwargs):
     ------
     ValueError
         If there is no such metric. When called, if no target row is labelled.
+    TypeError
+        If `metric` is neither name nor function.
 
     See Also
     --------
@@ -58,18 +62,25 @@ def make_target_scorer(metric, *, greater_is_better=True, **kwargs):
     """
     if isinstance(metric, str):
         metric = _find_metric(metric)
+    if not callable(metric):
+        raise TypeError(f"Expected the name of a metric, or a function, got {metric!r}.")
     return TargetScorer(metric, sign=1 if greater_is_better else -1, kwargs=kwargs or None)
 
 
 def _find_metric(name):
     for module in (metrics, sklearn.metrics):
         for full_name in (name, f"{name}_score"):
-            if full_name in module.__all__ and full_name != "get_scorer":
-                return getattr(module, full_name)
+            metric = getattr(module, full_name, None)
+            if full_name in module.__all__ and _takes_labels(metric):
+                return metric
     raise ValueError(
         "Expected the name of a function in sklearn_ckm.metrics or sklearn.metrics, such as "
         f"'adjusted_rand_score', got {name!r}."
     )
+
+
+def _takes_labels(metric):
+    return callable(metric) and len(signature(metric).parameters) >= 2
 
 
 def make_label_free_scorer(criterion):

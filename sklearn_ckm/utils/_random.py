@@ -29,6 +29,22 @@ def check_seed(random_state):
     return int(check_random_state(random_state).randint(_LARGEST_SEED))
 
 
+def check_local_random_state(random_state):
+    """As scikit-learn's ``check_random_state``, but None is a fresh generator, not numpy's own.
+
+    Parameters
+    ----------
+    random_state : int, RandomState instance or None
+
+    Returns
+    -------
+    random_state : RandomState
+    """
+    if random_state is None:
+        random_state = check_seed(None)
+    return check_random_state(random_state)
+
+
 def phase_seed(seed, phase, repeat=0):
     """Seed of one phase, independent of whether other phases ran.
 
