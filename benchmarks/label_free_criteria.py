@@ -165,23 +165,24 @@ def summarize(rows):
 
 
 def report(rows):
-    """Print the table."""
+    """Print the table; the number of complete grids is in brackets."""
     results = summarize(rows)
-    pairs = list(dict.fromkeys(pair for by_pair in results.values() for pair in by_pair))
-    print(f"{'':28}" + "".join(f"{pair:>24}" for pair in pairs) + f"{'all':>24}")
+    pairs = list(results["default"])
+    n_grids = [len(results["default"][pair]) for pair in pairs]
+    titles = [f"{pair} ({n})" for pair, n in zip(pairs, n_grids, strict=True)]
+    print(f"{'':28}" + "".join(f"{title:>24}" for title in [*titles, "all"]))
     for name, by_pair in results.items():
-        cells = [by_pair.get(pair, []) for pair in pairs]
-        cells.append([value for cell in cells for value in cell])
-        print(f"{name:28}" + "".join(f"{_cell(cell):>24}" for cell in cells))
+        cells = [by_pair[pair] for pair in pairs]
+        cells.append([value for values in cells for value in values])
+        print(f"{name:28}" + "".join(f"{cell(values) if values else '-':>24}" for values in cells))
 
 
-def _cell(values):
-    """Mean correlation, and mean and standard deviation of the accuracy lost."""
-    if not values:
-        return "-"
+def cell(values):
+    """Mean rank correlation, and mean and standard deviation of the accuracy lost."""
     rho, lost = np.array(values).T
     sd = lost.std(ddof=1) if len(lost) > 1 else 0.0
-    return f"{rho.mean():5.2f}  {lost.mean():4.1f} ± {sd:.1f} ({len(lost)})"
+    correlation = "" if np.isnan(rho).any() else f"{rho.mean():.2f}; "
+    return f"{correlation}{lost.mean():.1f} ± {sd:.1f}"
 
 
 if __name__ == "__main__":

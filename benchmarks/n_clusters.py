@@ -186,15 +186,17 @@ def report(rows):
     print(f"{'':22}" + "".join(f"{name:>18}" for name in ANSWERS))
     total = {name: [] for name in ANSWERS}
     for (pair, truth), cells in sorted(summarize(rows).items()):
-        print(f"{pair:14}{truth} classes" + "".join(f"{_cell(cells[n]):>18}" for n in ANSWERS))
+        print(f"{pair:14}{truth} classes" + "".join(f"{cell(cells[n]):>18}" for n in ANSWERS))
         for name in ANSWERS:
             total[name] += cells[name]
-    print(f"{'all':23}" + "".join(f"{_cell(total[name]):>18}" for name in ANSWERS))
+    if any(total.values()):
+        print(f"{'all':23}" + "".join(f"{cell(total[name]):>18}" for name in ANSWERS))
 
 
-def _cell(errors):
+def cell(errors):
+    """How many answers are within one of the truth, and their mean absolute error."""
     errors = np.abs(errors)
-    return f"{(errors <= 1).sum()}/{len(errors)}, {errors.mean():.2f}" if len(errors) else "-"
+    return f"{(errors <= 1).sum()} of {len(errors)}; {errors.mean():.1f}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Write both tables from their committed rows: docs/benchmarks.rst, and a summary in README.rst.
+"""Write the tables of the documentation from committed rows.
+
+docs/benchmarks.rst and a summary in README.rst, and the tables in docs/choosing_settings.rst.
 
 python benchmarks/write_page.py [--check]
 """
@@ -8,6 +10,9 @@ import json
 import sys
 from pathlib import Path
 
+import label_free_criteria
+import n_clusters
+import numpy as np
 import table1
 import table2
 from _common import RESULTS, read_rows
@@ -16,8 +21,21 @@ from _tables import SCALES, SELECTION, pair_title, reported_rows, summarize
 
 ROOT = Path(__file__).parent.parent
 PAGE, README = ROOT / "docs" / "benchmarks.rst", ROOT / "README.rst"
-BEGIN, END = ".. tables begin\n", ".. tables end\n"
+CHOOSING = ROOT / "docs" / "choosing_settings.rst"
 PAIRS_REPORTED = ("svhn-mnist", "usps-mnist", "mnist-usps", "photos-mnist")
+PAIRS_OF_COUNTS = {
+    "usps-mnist": "USPS → MNIST",
+    "mnist-usps": "MNIST → USPS",
+    "bundled": "bundled digits on photos → plain ones",
+}
+ANSWERS = {
+    "auto": '``"auto"``',
+    "bic": "BIC alone",
+    "silhouette": "silhouette alone",
+    "dtc": "DTC's rule",
+    "five": "always 5",
+    "n_source": "classes of the source",
+}
 INTRODUCTION = """\
 .. This page is written by benchmarks/write_page.py: change that, not this.
 
@@ -77,7 +95,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="fail if a text is out of date")
     is_check = parser.parse_args().check
-    for path, text in ((PAGE, make_page()), (README, make_readme(README.read_text()))):
+    for path, text in (
+        (PAGE, make_page()),
+        (README, make_readme(README.read_text())),
+        (CHOOSING, make_choosing(CHOOSING.read_text())),
+    ):
         if not is_check:
             path.write_text(text)
         elif not path.exists() or path.read_text() != text:
@@ -100,8 +122,6 @@ def make_page():
 
 def make_readme(text):
     """Return the README with both summaries between its marks."""
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
     scale = SCALES["reduced"]
     rows = [reported_rows(RESULTS / f"{table}.csv", scale) for table in ("table1", "table2")]
     pairs = [pair for pair, _ in by_pair(rows[0])]
@@ -114,7 +134,49 @@ def make_readme(text):
         list_table("Without target labels", ["method", *titles], no_labels),
         list_table("With 2 and with 5 labels a class", ["method", *titles], few_labels),
     ]
-    return before + BEGIN + "\n" + "\n".join(tables) + "\n" + END + after
+    return replace_between(text, "tables", tables)
+
+
+def make_choosing(text):
+    """Return the page on choosing settings with its tables between their marks."""
+    results = label_free_criteria.summarize(read_rows(RESULTS / "label_free_criteria.csv"))
+    pairs = [pair for pair in PAIRS_REPORTED if pair in results["default"]]
+    lines = [
+        [name, *(label_free_criteria.cell(by_pair[pair]) for pair in pairs), total(by_pair)]
+        for name, by_pair in results.items()
+    ]
+    header = ["criterion", *(PAIRS[pair][0] for pair in pairs), "all"]
+    title = "Rank correlation with the accuracy; accuracy lost, in points"
+    text = replace_between(text, "criteria", [list_table(title, header, lines)])
+
+    counts = n_clusters.summarize(read_rows(RESULTS / "n_clusters.csv"))
+    lines = [
+        [
+            PAIRS_OF_COUNTS[pair],
+            str(truth),
+            *(n_clusters.cell(errors[n]) for n in n_clusters.ANSWERS),
+        ]
+        for (pair, truth), errors in sorted(counts.items())
+    ]
+    for name in n_clusters.ANSWERS if counts else ():
+        every.append(n_clusters.cell(np.concatenate([errors[name] for errors in counts.values()])))
+    lines.append(["all", "", *every])
+    header = ["data", "classes", *ANSWERS.values()]
+    title = "Estimates within one of the number of classes; mean absolute error"
+    return replace_between(text, "counts", [list_table(title, header, lines)])
+
+
+def total(by_pair):
+    """Cell of all grids together."""
+    return label_free_criteria.cell([value for values in by_pair.values() for value in values])
+
+
+def replace_between(text, name, tables):
+    """Put tables between two marks of a text."""
+    begin, end = f".. {name} begin\n", f".. {name} end\n"
+    before, rest = text.split(begin)
+    after = rest.split(end)[1]
+    return before + begin + "\n" + "\n".join(tables) + "\n" + end + after
 
 
 def cells(rows, pair, name, n_shots=(None,)):

@@ -59,7 +59,7 @@ class HiddenClasses(BaseEstimator):
         ``"clustering_accuracy"``.
     n_shots : int, default=None
         For classifiers, labels kept of each hidden class. ``None`` is the mean number of labels a
-        class of the real target, at least 1.
+        class of the real target, at least 1 and at most half of the smallest source class.
     with_target : bool, default=False
         Whether the real target's rows join the pseudo-source, unlabelled, so that they take part
         in the reconstruction.
@@ -112,7 +112,7 @@ class HiddenClasses(BaseEstimator):
         ------
         ValueError
             If the source has fewer than four classes, or too few for `n_hidden` or `n_splits`, or
-            a class of one row.
+            fewer than four rows of a class, or than `n_shots` to train on.
         """
         rng = check_local_random_state(random_state)
         source = np.flatnonzero(sample_domain >= 0)
@@ -132,6 +132,12 @@ class HiddenClasses(BaseEstimator):
             test.sort()
             y_known = np.full(len(y_hidden), float(UNLABELLED))
             if n_shots:
+                fewest = np.unique(y_hidden[train], return_counts=True)[1].min()
+                if fewest < n_shots:
+                    raise ValueError(
+                        f"Expected at least {n_shots} rows of each hidden class to train on, for "
+                        f"n_shots={n_shots}, got {fewest}. Set a smaller n_shots."
+                    )
                 y_known[train] = keep_few_labels(y_hidden[train], n_shots, random_state=rng)
             y_known[test] = y_hidden[test]
             yield HiddenClassTask(
@@ -168,11 +174,13 @@ class HiddenClasses(BaseEstimator):
             )
         return n_hidden
 
-    def resolve_n_shots(self, y_target):
+    def resolve_n_shots(self, y_source, y_target):
         """Labels kept of each hidden class for a classifier.
 
         Parameters
         ----------
+        y_source : ndarray of shape (n_source,)
+            Labels of the source's rows.
         y_target : ndarray of shape (n_target,)
             Labels of the real target's rows.
 
@@ -184,7 +192,10 @@ class HiddenClasses(BaseEstimator):
             check_scalar(self.n_shots, "n_shots", Integral, min_val=1)
             return int(self.n_shots)
         codes, names = encode_labels(y_target, "the target's labels", unlabelled=UNLABELLED)
-        return max(1, round((codes >= 0).sum() / max(1, len(names))))
+        mean = (codes >= 0).sum() / max(1, len(names))
+        codes, names = encode_labels(y_source, "the source's labels")
+        most = np.bincount(codes[codes >= 0]).min() // 2 if len(names) else 1
+        return max(1, min(round(mean), int(most)))
 
 
 def _draw_subsets(n_classes, n_hidden, n_splits, rng):

@@ -15,7 +15,7 @@ from sklearn.utils.metadata_routing import MetadataRouter
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from ..utils._domains import check_sample_domain, split_domains
-from ..utils._labels import check_labels
+from ..utils._labels import UNLABELLED, check_labels, encode_labels
 from ..utils._random import check_local_random_state
 from ..utils._stack_domains import stack_domains
 from ..utils._tag_params import last_step_name, tag_params
@@ -23,6 +23,7 @@ from ._hidden_classes import HiddenClasses
 from ._scorers import (
     LABEL_FREE_CRITERIA,
     BaseDomainScorer,
+    LabelFreeScorer,
     make_label_free_scorer,
     make_target_scorer,
 )
@@ -49,7 +50,8 @@ class LabelFreeSearchCV(GridSearchCV):
         - ``"seed_stability"``: mean pairwise adjusted Rand index of the target's clusters in
           `n_splits` fits of different seeds.
         - a name of :func:`make_label_free_scorer`, or a scorer: mean over `n_splits` folds of the
-          target's rows, as :class:`TargetSplit` makes them; the source is always in training.
+          target's rows, as :class:`TargetSplit` makes them; the source is always in training, and
+          so are the few labelled target rows of a classifier where the criterion reads no label.
     n_splits : int, default=3
         Fits of each candidate.
     n_jobs : int, default=None
@@ -80,7 +82,7 @@ class LabelFreeSearchCV(GridSearchCV):
     hidden_classes_ : list of ndarray
         Names of the classes hidden in each split; only with that criterion.
     n_splits_ : int
-        Fits of each candidate.
+        Scores of each candidate: `n_splits`, but 1 for ``"seed_stability"``, which is one of them.
     refit_time_ : float
         Seconds of the last fit, where `refit` is set.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -241,6 +243,8 @@ class LabelFreeSearchCV(GridSearchCV):
             criterion = make_label_free_scorer(criterion)
         elif isinstance(criterion, str) and criterion != "seed_stability":
             raise ValueError(f"Expected criterion to be one of {known}, got {criterion!r}.")
+        elif isinstance(criterion, type):
+            raise TypeError(f"Expected an object as criterion, got the class {criterion.__name__}.")
         if not isinstance(criterion, HiddenClasses) and self.n_splits < 2:
             raise ValueError(
                 f"Expected n_splits of at least 2 for criterion={self.criterion!r}, got "
@@ -274,7 +278,7 @@ class LabelFreeSearchCV(GridSearchCV):
             )
         estimator, n_shots = clone(self.estimator), 0
         if is_classifier(estimator):
-            n_shots = criterion.resolve_n_shots(y[tags < 0])
+            n_shots = criterion.resolve_n_shots(y[tags >= 0], y[tags < 0])
         metric = "accuracy" if is_classifier(estimator) else "clustering_accuracy"
         scorer = make_target_scorer(criterion.scoring or metric)
         tasks = criterion.make_tasks(
@@ -295,14 +299,20 @@ class LabelFreeSearchCV(GridSearchCV):
         return self._grid(self.estimator, scorer, split, X, y, tags)
 
     def _cross_validate(self, scorer, X, y, tags, rng):
-        seed = int(rng.randint(_LARGEST_SEED))
-        splits = list(TargetSplit(self.n_splits, random_state=seed).split(X, y, tags))
+        seed, split_tags = int(rng.randint(_LARGEST_SEED)), tags.copy()
+        if is_classifier(self.estimator) and isinstance(scorer, LabelFreeScorer):
+            # few labels are needed in every fit, and none in a test fold
+            target = np.flatnonzero(tags < 0)
+            is_labelled = encode_labels(y[target], unlabelled=UNLABELLED)[0] >= 0
+            if (~is_labelled).sum() >= self.n_splits:
+                split_tags[target[is_labelled]] = 1
+        splits = list(TargetSplit(self.n_splits, random_state=seed).split(X, y, split_tags))
         return self._grid(self.estimator, scorer, splits, X, y, tags)
 
     def _set_results(self, results):
         self.cv_results_ = results
         self.multimetric_ = False
-        self.n_splits_ = self.n_splits
+        self.n_splits_ = sum(f"split{i}_test_score" in results for i in range(self.n_splits))
         self.best_index_ = int(results["rank_test_score"].argmin())
         self.best_score_ = float(results["mean_test_score"][self.best_index_])
         self.best_params_ = results["params"][self.best_index_]

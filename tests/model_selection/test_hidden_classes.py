@@ -308,8 +308,15 @@ def test_global_state_is_left_alone(random_state):
 )
 def test_shots_are_the_mean_number_of_labels_a_class(y_target, n_shots):
     y_target = np.array(y_target, dtype=object)
-    assert HiddenClasses().resolve_n_shots(y_target) == n_shots
-    assert HiddenClasses(n_shots=7).resolve_n_shots(y_target) == 7
+    assert HiddenClasses().resolve_n_shots(Y[SOURCE], y_target) == n_shots
+    assert HiddenClasses(n_shots=7).resolve_n_shots(Y[SOURCE], y_target) == 7
+
+
+def test_shots_are_at_most_half_of_the_smallest_source_class():
+    y_target = np.repeat([0, 1], 50)
+    y_source = np.repeat([0.0, 1.0, np.nan], [11, 30, 5])
+    assert HiddenClasses().resolve_n_shots(y_source, y_target) == 5
+    assert HiddenClasses(n_shots=9).resolve_n_shots(y_source, y_target) == 9
 
 
 @pytest.mark.parametrize(
@@ -322,7 +329,7 @@ def test_shots_are_the_mean_number_of_labels_a_class(y_target, n_shots):
 )
 def test_bad_n_shots_raises(n_shots, error, message):
     with pytest.raises(error, match=message):
-        HiddenClasses(n_shots=n_shots).resolve_n_shots(Y[TARGET])
+        HiddenClasses(n_shots=n_shots).resolve_n_shots(Y[SOURCE], Y[TARGET])
 
 
 # errors -----------------------------------------------------------------------------------------
@@ -353,7 +360,7 @@ def drop_classes(n_left):
             ValueError,
             "at least 4 rows of each source class, .* got 3 of .*3.* Leave such classes out",
         ),
-        ({}, {"n_shots": 7}, ValueError, "at least 7 rows of each class"),
+        ({}, {"n_shots": 7}, ValueError, "at least 7 rows of each hidden class .* n_shots"),
         ({}, {"y": Y + 0.5}, ValueError, "Unknown label type|the source's labels"),
     ],
 )

@@ -223,7 +223,7 @@ def test_attributes_and_results_are_those_of_a_grid_search(criterion, n_splits):
     assert search.best_index_ == results["rank_test_score"].argmin()
     assert search.best_score_ == mean[search.best_index_]
     assert search.best_params_ == results["params"][search.best_index_]
-    assert search.n_splits_ == n_splits and search.refit_time_ > 0 and not search.multimetric_
+    assert search.n_splits_ == n_fits and search.refit_time_ > 0 and not search.multimetric_
     assert (results["mean_fit_time"] > 0).all() and (results["mean_score_time"] > 0).all()
 
 
@@ -547,6 +547,33 @@ def test_both_calls_of_a_classifier_give_the_same(criterion):
     assert_same_results(stacked, two)
     column = clone(two).fit(X, y, sample_domain=TAGS[:, np.newaxis])
     assert_same_results(stacked, column)
+
+
+def test_many_labels_of_the_target_are_no_obstacle():
+    """The hidden classes have fewer rows than the target's classes have labels."""
+    y = np.where(TAGS < 0, Y, np.where(np.arange(len(Y)) % 2, Y, np.nan))
+    search = fit(make_search(CKMSemiSupervisedAdapter(**SMALL), {}, criterion="hidden_classes"), y)
+    assert np.isfinite(search.best_score_)
+
+
+def test_few_labels_stay_in_training_where_the_criterion_reads_none():
+    y = few_labels(1)
+    search = make_search(CKMSemiSupervisedAdapter(**SMALL), {}, criterion="silhouette", n_splits=4)
+    with_all = fit(search, y)
+    assert np.isfinite(scores(with_all)).all()
+    # by hand: the labelled rows are split like source rows, and fitted as what they are
+    seed = int(np.random.RandomState(0).randint(np.iinfo(np.int32).max))
+    as_source = np.where((TAGS < 0) & (y != -1), 1, TAGS)
+    for i, (train, test) in enumerate(TargetSplit(4, random_state=seed).split(X, y, as_source)):
+        assert (y[test] == -1).all()
+        model = CKMSemiSupervisedAdapter(**SMALL).fit(X[train], y[train], sample_domain=TAGS[train])
+        expected = make_label_free_scorer("silhouette")(model, X[test])
+        assert with_all.cv_results_[f"split{i}_test_score"][0] == expected
+
+
+def test_class_as_criterion_raises():
+    with pytest.raises(TypeError, match="Expected an object as criterion, got the class Hidden"):
+        fit(make_search(CheapClusterer(3), {}, criterion=HiddenClasses))
 
 
 def test_names_of_both_sides_may_differ_in_type():
