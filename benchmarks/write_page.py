@@ -150,6 +150,7 @@ def make_choosing(text):
     text = replace_between(text, "criteria", [list_table(title, header, lines)])
 
     counts = n_clusters.summarize(read_rows(RESULTS / "n_clusters.csv"))
+    every = []
     lines = [
         [
             PAIRS_OF_COUNTS[pair],
