@@ -5,13 +5,14 @@ number of other classes. Beside the estimate stand its two criteria alone, DTC's
 ICCV 2019), the answer five, and the number of the source's classes. All look at one embedding, that
 of the default pretraining of a small dense network.
 
-    python benchmarks/n_clusters.py --data FOLDER [--pairs usps-mnist mnist-usps bundled] [--report]
+    python benchmarks/n_clusters.py --data FOLDER [--pairs bundled usps-mnist mnist-usps] [--report]
 
-How the estimate came about: among combinations of two or three of ten criteria it was chosen on
-other draws of two targets, the bundled digits and USPS, by the true number of classes. An earlier
-one, the mean of both criteria, had been tried on MNIST as well (another network, ten pretraining
-epochs, ten draws), where it was within one of the truth in 10, 8 and 2 of ten cases for 3, 5 and 7
-classes, and was given up. MNIST had no part in the choice of the present one.
+How the estimate came about: its criteria, and how they are combined, were chosen among many on
+draws of two targets, the bundled digits and USPS, by the true number of classes. Two earlier ones,
+on all rows at once, had been tried on MNIST and other draws of the bundled digits as well, and were
+given up: the mean of both criteria, and BIC held down by the silhouette, were within one of the
+truth in 10, 8 and 2 of ten cases and in 2, 7 and 1 of seven, for 3, 5 and 7 classes of MNIST. The
+draws reported here were made after the last change.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from sklearn_ckm.preprocessing import ImageFormatter
 
 N_SOURCE = {3: (4, 7), 5: (3, 4), 7: (2, 3)}  # by target classes, for even and odd seeds
 SETTINGS = {"n_pixels": 16, "n_rows": 1000, "encoder": "mlp-small", "pretrain_epochs": 50}
-FIRST_SEED = 200  # smaller seeds served the choice of the estimate
+FIRST_SEED = 300  # smaller seeds served the choice of the estimate
 ANSWERS = ("auto", "bic", "silhouette", "dtc", "five", "n_source")
 _MOST_CLUSTERS = 20
 
@@ -46,7 +47,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default=os.environ.get("SKLEARN_CKM_DATA") or None)
     parser.add_argument(
-        "--pairs", nargs="+", choices=PAIRS, default=["usps-mnist", "mnist-usps", "bundled"]
+        "--pairs", nargs="+", choices=PAIRS, default=["bundled", "usps-mnist", "mnist-usps"]
     )
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--results", type=Path, default=RESULTS / "n_clusters.csv")

@@ -93,8 +93,8 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
     n_clusters_ : int
         Number of clusters.
     n_clusters_curve_ : dict of str to ndarray of shape (n_candidates,)
-        Where `n_clusters` is ``"auto"``: the candidates ``n_clusters`` and their ``bic`` and
-        ``silhouette``, larger is better.
+        Where `n_clusters` is ``"auto"``: the candidates ``n_clusters``, and their ``bic`` and
+        ``silhouette``, means over the draws of rows; larger is better.
     cluster_centers_ : ndarray of shape (n_clusters, n_components)
         Centres in the embedding.
     temperature_ : float
@@ -126,13 +126,14 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
     [0, 1]. Tables: features are centred, and divided by one common number where their standard
     deviations are of one order (at most ten times the median), else each by its own.
 
-    *Number of clusters.* ``n_clusters="auto"`` looks at a fixed sample of at most 1,000 rows
-    in the pretrained embedding, in at most ten principal directions, and at 2 to 20 clusters, at
-    most a tenth of the rows. It takes the number of the best BIC of a Gaussian mixture with full
-    covariances, which tends to divide clusters that are not Gaussian, and one less where the
-    silhouette of k-means is best at a smaller number. It fails where the embedding does: on classes
-    that overlap there, that consist of separate kinds, or that have few rows. Look at
-    ``n_clusters_curve_``, and take a number you know over an estimate.
+    *Number of clusters.* ``n_clusters="auto"`` looks at the pretrained embedding, in at most ten
+    principal directions. Five times it draws half of the rows, at least 100 and at most 500.
+    For 2 to 20 clusters, at most a tenth of the rows drawn, it computes the BIC of a Gaussian
+    mixture with full covariances and the silhouette of k-means. The estimate is the mean, rounded,
+    of the ten numbers at which these are best; of the five of the silhouette alone where that
+    exceeds one half, in clear clusters. It fails where the embedding does: on classes that overlap
+    there, that consist of separate kinds, or that have few rows. Look at ``n_clusters_curve_``, and
+    take a number you know over an estimate.
 
     *Differences from the paper.* The logits are scaled (`temperature`), the loss is form B with
     the ReinMax gradient and no noise (see
