@@ -9,6 +9,7 @@ from sklearn.utils import _safe_indexing, metadata_routing
 from sklearn.utils.metaestimators import available_if
 
 from .utils import stack_domains
+from .utils._domains import check_calling_style
 from .utils._tag_params import tag_params
 
 __all__ = ["DomainPipeline", "make_domain_pipeline"]
@@ -193,16 +194,7 @@ class DomainPipeline(Pipeline):
 
     def _read(self, X, y, X_tgt, y_tgt, sample_domain, params):
         """Stack the domains, and name the tags as scikit-learn's Pipeline hands them on."""
-        if X_tgt is not None and sample_domain is not None:
-            raise ValueError(
-                "Expected either X_tgt or sample_domain, got both. Use X_tgt with the source alone "
-                "in X, or stack both domains in X and tag them with sample_domain."
-            )
-        if X_tgt is None and y_tgt is not None:
-            raise ValueError(
-                "Expected y_tgt together with X_tgt, got y_tgt alone. In stacked data the labels "
-                "of the target rows stand in y."
-            )
+        check_calling_style(X_tgt, y_tgt, sample_domain)
         if X_tgt is None and sample_domain is None:
             return X, y, None, params
         last = _last_estimator(self)

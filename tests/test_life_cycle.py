@@ -2,7 +2,10 @@
 
 import copy
 import io
+import os
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import joblib
@@ -460,6 +463,45 @@ def test_search_with_a_cache_pretrains_once_a_fold(tmp_path):
     assert n_epochs == 2 * SMALL["pretrain_epochs"]
 
 
+SCRIPT = """
+import pickle, sys
+from sklearn_ckm._training import _pretraining_cache
+
+pretrain = _pretraining_cache.pretrain
+
+def tell(*args, **kwargs):
+    print("pretrained", file=sys.stderr)
+    return pretrain(*args, **kwargs)
+
+_pretraining_cache.pretrain = tell
+model, X, y, domain = pickle.load(sys.stdin.buffer)
+model.fit(X, y, **domain)
+print(model.cluster_centers_.tobytes().hex())
+"""
+
+
+def test_cache_serves_other_processes(make, tmp_path):
+    """Both are processes of their own: joblib knows a function's folder once a process only."""
+
+    def fit_elsewhere(model):
+        model.set_params(memory=str(tmp_path / "cache"))
+        data = (X[IS_TARGET], None, {})
+        if isinstance(model, ADAPTERS):
+            data = (X, Y, {"sample_domain": TAGS})
+        run = subprocess.run(
+            [sys.executable, "-c", SCRIPT],
+            input=pickle.dumps((model, *data)),
+            capture_output=True,
+            check=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        return run.stdout, run.stderr.decode().count("pretrained")
+
+    first, second, other = [fit_elsewhere(make(random_state=seed)) for seed in (0, 0, 1)]
+    assert [first[1], second[1], other[1]] == [1, 0, 1]
+    assert first[0] == second[0] != other[0]
+
+
 # callbacks that read the history ----------------------------------------------------------------
 
 
@@ -525,3 +567,15 @@ def test_fits_in_threads_equal_fits_in_turn(make):
     for model in models:
         assert_same_answers(model, expected)
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_several_fits_share_a_device(make, device):
+    """In threads and in processes at once; on a GPU all of them allocate on the same one."""
+    model = make(device=str(device))
+    arguments = (X[IS_TARGET],) if isinstance(model, ConcreteKMeans) else (X, Y)
+    tags = {} if isinstance(model, ConcreteKMeans) else {"sample_domain": TAGS}
+    expected = clone(model).fit(*arguments, **tags).cluster_centers_
+    for prefer in ("threads", "processes"):
+        jobs = [joblib.delayed(clone(model).fit)(*arguments, **tags) for _ in range(4)]
+        for fitted in joblib.Parallel(n_jobs=2, prefer=prefer)(jobs):
+            np.testing.assert_allclose(fitted.cluster_centers_, expected, rtol=1e-3, atol=1e-4)

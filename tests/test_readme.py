@@ -17,7 +17,7 @@ def python_snippets():
 
 
 def test_readme_has_snippets():
-    assert len(python_snippets()) == 3
+    assert len(python_snippets()) == 4
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few epochs
@@ -27,6 +27,7 @@ def test_snippets_run_in_order():
         exec(compile(snippet, str(README), "exec"), namespace)
     assert namespace["model"].n_clusters == 5
     assert set(namespace["search"].best_params_) == {"lambda_clustering"}
+    assert set(namespace["grid"].best_params_) == {"ckmdomainadapter__lambda_clustering"}
 
 
 def test_first_example_is_short():

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from ..utils._domains import split_domains
+from ..utils._domains import check_calling_style, split_domains
 from ..utils._labels import UNLABELLED, check_labels, encode_labels
 
 
@@ -49,16 +49,7 @@ class DomainInputMixin:
         -------
         domains : Domains
         """
-        if X_tgt is not None and sample_domain is not None:
-            raise ValueError(
-                "Expected either X_tgt or sample_domain, got both. Use X_tgt with the source alone "
-                "in X, or stack both domains in X and tag them with sample_domain."
-            )
-        if X_tgt is None and y_tgt is not None:
-            raise ValueError(
-                "Expected y_tgt together with X_tgt, got y_tgt alone. In stacked data the labels "
-                "of the target rows stand in y."
-            )
+        check_calling_style(X_tgt, y_tgt, sample_domain)
         if X_tgt is not None:
             X_target = self._check_rows(X_tgt, reset=True, name="X_tgt")
             X_source = self._check_rows(X, reset=False, name="X_src")

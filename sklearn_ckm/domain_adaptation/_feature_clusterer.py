@@ -42,7 +42,9 @@ class BaseFeatureClusterer(BaseSourcePretrained):
             Classes of the source rows, of any dtype; ``NaN`` and ``None`` mean unlabelled. What
             stands in a target row is never read.
         X_tgt : array-like of shape (n_target, n_features) or (n_target, channels, height, width)
-            The target's rows, in direct calls. In a Pipeline or a search use `sample_domain`.
+            The target's rows, in direct calls. In a Pipeline, which would not transform them, or a
+            search, which would cut them, stack both domains
+            (:func:`~sklearn_ckm.utils.stack_domains`) and use `sample_domain`.
         sample_domain : array-like of shape (n_samples,), default=None
             Integers: ``>= 0`` for source rows, ``< 0`` for target rows.
 

@@ -27,8 +27,9 @@ class BaseFewShotClassifier(TargetClassifierMixin, BaseSourcePretrained):
             Classes of the rows of `X`, of any dtype; ``NaN`` and ``None`` mean unlabelled, and so
             does ``-1`` in rows that are tagged target; in a source row ``-1`` is a class.
         X_tgt : array-like of shape (n_target, n_features) or (n_target, channels, height, width)
-            The target's rows, labelled and unlabelled, in direct calls. In a Pipeline or a search
-            use `sample_domain`.
+            The target's rows, labelled and unlabelled, in direct calls. In a Pipeline, which would
+            not transform them, or a search, which would cut them, stack both domains
+            (:func:`~sklearn_ckm.utils.stack_domains`) and use `sample_domain`.
         y_tgt : array-like of shape (n_target,), default=None
             Classes of the rows of `X_tgt`; ``-1``, ``NaN`` and ``None`` mean unlabelled.
         sample_domain : array-like of shape (n_samples,), default=None

@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.metadata_routing import MetadataRouter
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from ..utils._domains import check_sample_domain, split_domains
+from ..utils._domains import check_calling_style, check_sample_domain, split_domains
 from ..utils._labels import UNLABELLED, check_labels, encode_labels
 from ..utils._random import check_local_random_state
 from ..utils._stack_domains import stack_domains
@@ -340,17 +340,13 @@ class _SeedStability(BaseDomainScorer):
 
 def _read_domains(X, y, X_tgt, y_tgt, sample_domain):
     """Return stacked rows, labels and tags of either calling style."""
-    if (X_tgt is None) == (sample_domain is None):
-        raise ValueError(
-            "Expected two domains: either X_tgt beside the source in X, or sample_domain with "
-            f"tags of stacked rows, got {'neither' if X_tgt is None else 'both'}."
-        )
+    check_calling_style(X_tgt, y_tgt, sample_domain)
     if X_tgt is not None:
         X, y, sample_domain = stack_domains(X, y, X_tgt, y_tgt)
-    elif y_tgt is not None:
+    elif sample_domain is None:
         raise ValueError(
-            "Expected y_tgt together with X_tgt, got y_tgt alone. In stacked data the labels of "
-            "the target rows stand in y."
+            "Expected two domains: either X_tgt beside the source in X, or sample_domain with "
+            "tags of stacked rows, got neither."
         )
     n_samples = _num_samples(X)
     split_domains(n_samples, sample_domain)  # both must have rows

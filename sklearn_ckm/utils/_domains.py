@@ -84,6 +84,32 @@ def check_target_rows(sample_domain, n_samples):
     return tags < 0
 
 
+def check_calling_style(X_tgt, y_tgt, sample_domain):
+    """Raise ``ValueError`` where two arrays and stacked rows are mixed in one call.
+
+    Parameters
+    ----------
+    X_tgt, y_tgt, sample_domain : array-like or None
+        As they were given.
+
+    Raises
+    ------
+    ValueError
+        If both `X_tgt` and `sample_domain` are given, or `y_tgt` without `X_tgt`.
+    """
+    if X_tgt is not None and sample_domain is not None:
+        raise ValueError(
+            "Expected either X_tgt or sample_domain, got both. Use X_tgt with the source alone in "
+            "X, or stack both domains in X and tag them with sample_domain, as "
+            "sklearn_ckm.utils.stack_domains does."
+        )
+    if X_tgt is None and y_tgt is not None:
+        raise ValueError(
+            "Expected y_tgt together with X_tgt, got y_tgt alone. In stacked data the labels of "
+            "the target rows stand in y; sklearn_ckm.utils.stack_domains puts them there."
+        )
+
+
 def split_domains(n_samples, sample_domain):
     """Row masks of the two domains of stacked data.
 
