@@ -91,10 +91,10 @@ def compare(encoder, max_epochs):
         "n_pretrainings_without": len(alone),
         "is_equal": _is_equal(plain, cached),
         "pretraining_seconds": round(float(np.mean(alone)), 3),
-        "rest_of_fit_seconds": round(rest / n_fits, 3),
+        "rest_of_fit_seconds": round(float(rest) / n_fits, 3),
         "seconds": round(seconds, 1),
         "seconds_without": round(plain_seconds, 1),
-        "over_ideal": round(seconds / ideal, 3),
+        "over_ideal": round(float(seconds / ideal), 3),
         "gain": round(plain_seconds / seconds, 2),
     }
 
