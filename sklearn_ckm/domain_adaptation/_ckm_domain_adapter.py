@@ -123,14 +123,9 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     large domain does not drown the other in the reconstruction. One pass of the network serves
     both; a module with batch statistics would mix them.
 
-    *Number of clusters.* ``n_clusters="auto"`` looks at the pretrained embedding, in at most ten
-    principal directions. Five times it draws half of the target rows, at least 100 and at most 500.
-    For 2 to 20 clusters, at most a tenth of the rows drawn, it computes the BIC of a Gaussian
-    mixture with full covariances and the silhouette of k-means. The estimate is the mean, rounded,
-    of the ten numbers at which these are best; of the five of the silhouette alone where that
-    exceeds one half, in clear clusters. It fails where the embedding does: on classes that overlap
-    there, that consist of separate kinds, or that have few rows. Look at ``n_clusters_curve_``, and
-    take a number you know over an estimate.
+    *Number of clusters.* ``n_clusters="auto"`` looks at the target's rows in the embedding that was
+    pretrained on both domains, in the way of :class:`~sklearn_ckm.ConcreteKMeans`, whose notes tell
+    what the estimate is worth.
 
     *Differences from the paper.* Algorithm 1 prints the clustering term on the source and leaves
     the cross-entropy out of the encoder's update; Eq. 4 and the text decide otherwise, and so does

@@ -228,10 +228,27 @@ class LabelFreeScorer(BaseDomainScorer):
         -------
         score : float
         """
+        self.check_estimator(estimator)
         rows = self._target_rows(X, sample_domain)
         if len(rows) > _SCORED_ROWS:
             rows = np.sort(np.random.default_rng(0).choice(rows, _SCORED_ROWS, replace=False))
-        return float(LABEL_FREE_CRITERIA[self.criterion](estimator, _safe_indexing(X, rows)))
+        rate, _ = LABEL_FREE_CRITERIA[self.criterion]
+        return float(rate(estimator, _safe_indexing(X, rows)))
+
+    def check_estimator(self, estimator):
+        """Raise ``TypeError`` where an estimator lacks the method that the criterion reads.
+
+        Parameters
+        ----------
+        estimator : object
+            Fitted or not.
+        """
+        _, method = LABEL_FREE_CRITERIA[self.criterion]
+        if not hasattr(estimator, method):
+            raise TypeError(
+                f"Expected an estimator with {method} for the criterion {self.criterion!r}, got "
+                f"{estimator!r}. Choose another criterion."
+            )
 
 
 def _silhouette(estimator, X):
@@ -270,11 +287,18 @@ def _on_probabilities(score):
     return lambda estimator, X: score(np.asarray(estimator.predict_proba(X)))
 
 
+# by name: the function, and the method of the estimator that it reads beside predict
 LABEL_FREE_CRITERIA = {
-    "information_maximization": _on_probabilities(metrics.information_maximization_score),
-    "neighborhood_agreement": _neighborhood_agreement,
-    "nuclear_norm": _on_probabilities(metrics.nuclear_norm_score),
-    "silhouette": _silhouette,
-    "soft_neighborhood_density": _on_probabilities(metrics.soft_neighborhood_density_score),
-    "stability": _stability,
+    "information_maximization": (
+        _on_probabilities(metrics.information_maximization_score),
+        "predict_proba",
+    ),
+    "neighborhood_agreement": (_neighborhood_agreement, "predict"),
+    "nuclear_norm": (_on_probabilities(metrics.nuclear_norm_score), "predict_proba"),
+    "silhouette": (_silhouette, "transform"),
+    "soft_neighborhood_density": (
+        _on_probabilities(metrics.soft_neighborhood_density_score),
+        "predict_proba",
+    ),
+    "stability": (_stability, "transform"),
 }

@@ -8,7 +8,7 @@ import pytest
 from _cheap import CheapClusterer, within_cluster_scorer
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, ClusterMixin, clone
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.metrics import adjusted_rand_score
@@ -50,7 +50,8 @@ def global_state():
 
 def make_search(model=None, grid=GRID, **params):
     model = CheapClusterer(3) if model is None else model
-    params = {"random_state": 0, "error_score": "raise", **params}
+    common = {"criterion": "hidden_classes", "random_state": 0, "error_score": "raise"}
+    params = {**common, **params}
     return LabelFreeSearchCV(model, grid, **params)
 
 
@@ -569,6 +570,37 @@ def test_few_labels_stay_in_training_where_the_criterion_reads_none():
         model = CKMSemiSupervisedAdapter(**SMALL).fit(X[train], y[train], sample_domain=TAGS[train])
         expected = make_label_free_scorer("silhouette")(model, X[test])
         assert with_all.cv_results_[f"split{i}_test_score"][0] == expected
+
+
+def test_default_criterion_is_information_maximization():
+    model = CKMDomainAdapter(3, **SMALL)
+    default = fit(LabelFreeSearchCV(model, DEEP_GRID, random_state=0))
+    named = fit(make_search(model, DEEP_GRID, criterion="information_maximization"))
+    assert_same_results(default, named)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "method"),
+    [
+        ("information_maximization", "predict_proba"),
+        ("nuclear_norm", "predict_proba"),
+        ("soft_neighborhood_density", "predict_proba"),
+        ("silhouette", "transform"),
+        ("stability", "transform"),
+    ],
+)
+def test_estimator_without_what_the_criterion_reads_raises(criterion, method):
+    class Bare(ClusterMixin, BaseEstimator):
+        def fit(self, X, y=None, sample_domain=None):
+            return self
+
+        def predict(self, X):
+            return np.zeros(len(X), dtype=int)
+
+    with pytest.raises(TypeError, match=f"Expected an estimator with {method} for"):
+        fit(make_search(Bare(), {}, criterion=criterion))
+    with pytest.raises(TypeError, match=f"Expected an estimator with {method} for"):
+        make_label_free_scorer(criterion)(Bare(), X)
 
 
 def test_class_as_criterion_raises():
