@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from _common import RESULTS, append_row, environment, read_rows
 from _digit_pairs import PAIRS
-from sklearn.cluster import kmeans_plusplus
 from sklearn.metrics import silhouette_score
 from threadpoolctl import threadpool_limits
 
@@ -151,10 +150,13 @@ def constrained_kmeans(free, anchors, k, rng, n_starts=3, n_iter=30):
     means = np.stack([rows.mean(axis=0) for rows in anchors])
     best = np.inf
     for _ in range(n_starts):
-        start, _ = kmeans_plusplus(free, k, random_state=int(rng.integers(2**31)))
-        centers = np.vstack([means, start])
+        centers = means
+        for _ in range(k):  # k-means++ with the anchors' means as the first centres
+            nearest = squared_distances(free, centers).min(axis=1)
+            row = rng.choice(len(free), p=nearest / nearest.sum())
+            centers = np.vstack([centers, free[row]])
         for _ in range(n_iter):
-            distances = ((free[:, None] - centers) ** 2).sum(axis=2)
+            distances = squared_distances(free, centers)
             nearest = distances.argmin(axis=1)
             for j in range(len(centers)):
                 members = [free[nearest == j], *anchors[j : j + 1]]
@@ -164,6 +166,11 @@ def constrained_kmeans(free, anchors, k, rng, n_starts=3, n_iter=30):
         if inertia < best:
             best, labels = inertia, nearest
     return labels
+
+
+def squared_distances(rows, centers):
+    """Matrix of shape (n_rows, n_centers)."""
+    return ((rows[:, None] - centers) ** 2).sum(axis=2)
 
 
 def summarize(rows):

@@ -628,7 +628,7 @@ def test_constructor_only_assigns_and_parameters_are_its_own():
     assert params == {
         "estimator": model,
         "param_grid": grid,
-        "criterion": "hidden_classes",
+        "criterion": "information_maximization",
         "n_splits": 3,
         "n_jobs": None,
         "refit": True,
@@ -844,7 +844,7 @@ def test_classes_are_too_few_to_hide_some():
     "call, message",
     [
         ({}, "Expected two domains: .*got neither"),
-        ({"X_tgt": X[TARGET], "sample_domain": TAGS}, "Expected two domains: .*got both"),
+        ({"X_tgt": X[TARGET], "sample_domain": TAGS}, "Expected either X_tgt or sample_domain, got both"),
         ({"sample_domain": np.ones(len(X))}, r"Expected target rows .* only the tags \[1.*\]"),
         ({"sample_domain": -np.ones(len(X))}, r"Expected source rows .* only the tags \[-1.*\]"),
         ({"sample_domain": TAGS[1:]}, "got 139 tags in sample_domain for 140 rows"),

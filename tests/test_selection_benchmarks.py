@@ -1,0 +1,137 @@
+"""The reports of the benchmarks on choosing settings, by hand on rows that are made up."""
+
+import importlib
+import json
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="needs a checkout")
+
+
+@pytest.fixture
+def load(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+def rows_of_a_grid(module, run):
+    """Accuracy rises from setting to setting; each criterion is a function of it."""
+    settings = list(product(*module.GRID.values()))
+    for i, values in enumerate(settings):
+        accuracy = 0.5 + i / 100
+        row = {"pair": "usps-mnist", "run": run, "settings": json.dumps(module.SETTINGS)}
+        row["settings"] = json.dumps(module.SETTINGS, sort_keys=True)
+        row |= dict(zip(module.GRID, map(str, values), strict=True))
+        row["accuracy"] = str(accuracy)
+        for name in (*module.SCORERS, *module.SEARCHES):
+            row[name] = str(-accuracy)
+        row["silhouette"] = str(accuracy)
+        row["stability"] = str(min(accuracy, 0.5 + (len(settings) - 2) / 100))  # a tie at the top
+        yield row
+
+
+def test_criteria_are_rated_by_rank_and_by_what_is_lost(load):
+    module = load("label_free_criteria")
+    rows = list(rows_of_a_grid(module, "0"))
+    results = module.summarize(rows + list(rows_of_a_grid(module, "1"))[:-1])  # one is incomplete
+    n = len(rows)
+
+    def only(name):
+        (value,) = results[name]["usps-mnist"]
+        return value
+
+    assert only("silhouette") == pytest.approx((1, 0))
+    assert only("seed_stability") == pytest.approx((-1, n - 1))
+    rho, lost = only("stability")
+    assert 0.99 < rho < 1
+    assert lost == pytest.approx(0.5)  # the mean of the best and the second
+    assert np.isnan(only("default")[0])
+    default = [
+        i
+        for i, row in enumerate(rows)
+        if all(float(row[key]) == value for key, value in module.DEFAULT.items())
+    ]
+    assert only("default")[1] == pytest.approx(n - 1 - default[0])
+    assert only("random")[1] == pytest.approx((n - 1) / 2)
+    assert module.cell(results["silhouette"]["usps-mnist"]) == "1.00; 0.0 ± 0.0"
+    assert module.cell([(np.nan, 1.0), (np.nan, 3.0)]) == "2.0 ± 1.4"
+
+
+def test_counts_are_rated_by_their_errors(load):
+    module = load("n_clusters")
+    row = {"pair": "bundled", "n_source": "4", "seed": "300"}
+    row["settings"] = json.dumps(module.SETTINGS, sort_keys=True)
+    answers = {"auto": "3", "bic": "9", "silhouette": "5", "dtc": "1"}
+    rows = [{**row, **answers, "n_target": "3"}, {**row, **answers, "n_target": "7"}]
+    rows.append({**rows[0], "settings": "others"})
+    errors = module.summarize(rows)
+    assert errors["bundled", 3] == {
+        "auto": [0],
+        "bic": [6],
+        "silhouette": [2],
+        "dtc": [-2],
+        "five": [2],
+        "n_source": [1],
+    }
+    assert errors["bundled", 7]["auto"] == [-4]
+    assert module.cell([0, -1, 2, 3]) == "2 of 4; 1.5"
+
+
+def test_constrained_kmeans_finds_the_clusters_beside_the_anchors(load):
+    module = load("n_clusters")
+    rng = np.random.default_rng(0)
+    y = np.arange(7 * 40) % 7
+    z = 20 * np.eye(7)[y] + rng.normal(size=(len(y), 7))
+    z[y < 2] += 100  # the anchors are far away
+    anchors = [z[y == 0], z[y == 1]]
+    labels = module.constrained_kmeans(z[y >= 2], anchors, 5, np.random.default_rng(0))
+    assert adjusted_rand_score(y[y >= 2], labels) == 1
+    assert labels.min() == 2  # no row went to an anchor
+    with_rows = np.vstack([z[y >= 2], z[y == 1] + 0.1])
+    labels = module.constrained_kmeans(with_rows, anchors, 5, np.random.default_rng(0))
+    assert (labels[-40:] == 1).all()  # rows at an anchor join it
+
+
+def test_rule_of_deep_transfer_clustering_by_hand(load, monkeypatch):
+    module = load("n_clusters")
+    monkeypatch.setattr(module, "_MOST_CLUSTERS", 6)
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2, 3], 10)
+    is_probe = np.isin(y, np.random.default_rng(0).choice(4, 2, replace=False))
+    codes = np.unique(y[is_probe], return_inverse=True)[1]
+    z_target = np.repeat([[0.0], [5.0], [10.0]], 10, axis=0) + rng.normal(size=(30, 1)) / 10
+    target = np.repeat([2, 3, 4], 10)
+
+    def cluster(free, anchors, k, rng):
+        probes = codes if k >= 4 else np.zeros_like(codes)  # the probes are right from 4 on
+        return np.concatenate([probes, target if k == 5 else np.minimum(target, 3)])
+
+    monkeypatch.setattr(module, "constrained_kmeans", cluster)
+    # (4 for the probes + 5 for the silhouette) / 2, minus two classes of probes: 2.5, to even
+    assert module.deep_transfer_clustering_rule(np.zeros((40, 1)), y, z_target, 0) == 2
+
+
+def test_draws_of_classes_are_disjoint(load):
+    module = load("n_clusters")
+    for n_target, n_source in ((3, 7), (5, 3), (7, 2)):
+        X_src, y_src, X_tgt = module.draw("bundled", None, n_source, n_target, seed=300)
+        assert len(np.unique(y_src)) == n_source
+        assert len(X_src) == len(y_src)
+        assert len(X_tgt) > 100 * n_target
+        assert not {row.tobytes() for row in X_src} & {row.tobytes() for row in X_tgt}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_grid_pretrains_once_for_each_data_set(load, monkeypatch):
+    module = load("bench_grid")
+    monkeypatch.setattr(module, "N_ROWS", 60)
+    monkeypatch.setattr(module, "GRID", {"lambda_clustering": [0.1, 1.0], "n_clusters": [3]})
+    row = module.compare("mlp-small", max_epochs=1)
+    assert row["n_pretrainings"] == 4
+    assert row["n_fits"] == row["n_pretrainings_without"] == 2 * 3 + 1
+    assert row["is_equal"]
