@@ -229,6 +229,13 @@ class BaseDeepClusterer(BaseDeepEstimator):
         """Number of clusters of the pretrained embedding, and the curve it was read from."""
         seed = phase_seed(seed, "n_clusters")
         n_clusters, self.n_clusters_curve_ = estimate_n_clusters(z.cpu().numpy(), seed=seed)
+        if n_clusters == self.n_clusters_curve_["n_clusters"][-1]:
+            warnings.warn(
+                f"The estimate of n_clusters, {n_clusters}, is the largest number that so many "
+                f"rows ({len(z)}) allow to look at: there may be more clusters. Set n_clusters if "
+                "you know better.",
+                stacklevel=7,  # the caller of fit, past the context managers
+            )
         return n_clusters
 
     def _continue_from(self, previous, n_clusters, n_classes, device):

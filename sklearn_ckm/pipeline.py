@@ -1,7 +1,5 @@
 """Pipelines whose every step sees both domains."""
 
-from inspect import signature
-
 import numpy as np
 from sklearn import get_config
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -10,7 +8,7 @@ from sklearn.utils.metaestimators import available_if
 
 from .utils import stack_domains
 from .utils._domains import check_calling_style
-from .utils._tag_params import tag_params
+from .utils._tag_params import last_estimator, tag_params, takes_argument
 
 __all__ = ["DomainPipeline", "make_domain_pipeline"]
 
@@ -18,21 +16,6 @@ __all__ = ["DomainPipeline", "make_domain_pipeline"]
 def _pipeline_has(name):
     """Whether scikit-learn's Pipeline offers a method, which depends on its last step."""
     return lambda self: hasattr(super(DomainPipeline, self), name)
-
-
-def _last_estimator(estimator):
-    """Return the estimator at the end of (nested) pipelines."""
-    while isinstance(estimator, Pipeline):
-        estimator = estimator.steps[-1][1]
-    return estimator
-
-
-def _takes(estimator, name):
-    """Whether ``fit`` has a parameter of this name, or hands on any."""
-    if not hasattr(estimator, "fit"):
-        return False
-    parameters = signature(estimator.fit).parameters.values()
-    return any(p.name == name or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 class DomainPipeline(Pipeline):
@@ -118,7 +101,8 @@ class DomainPipeline(Pipeline):
         ValueError
             If both `X_tgt` and `sample_domain` are given, or `y_tgt` without `X_tgt`.
         TypeError
-            If the last step does not take `sample_domain`, or `y_tgt` where that is given.
+            If the last step does not take `sample_domain`, or `y_tgt` where that is given, or the
+            target is given to a step.
         """
         X, y, _, params = self._read(X, y, X_tgt, y_tgt, sample_domain, params)
         return super().fit(X, y, **params)
@@ -195,11 +179,17 @@ class DomainPipeline(Pipeline):
     def _read(self, X, y, X_tgt, y_tgt, sample_domain, params):
         """Stack the domains, and name the tags as scikit-learn's Pipeline hands them on."""
         check_calling_style(X_tgt, y_tgt, sample_domain)
+        for name in params:
+            if name.endswith(("__X_tgt", "__y_tgt")):
+                raise TypeError(
+                    f"Expected the target as X_tgt and y_tgt of the pipeline itself, got {name}, "
+                    "which would reach its step untransformed."
+                )
         if X_tgt is None and sample_domain is None:
             return X, y, None, params
-        last = _last_estimator(self)
+        last = last_estimator(self)
         for name in ["sample_domain"] if y_tgt is None else ["sample_domain", "y_tgt"]:
-            if not _takes(last, name):
+            if not takes_argument(last, name):
                 given = "X_tgt" if name == "sample_domain" and X_tgt is not None else name
                 raise TypeError(
                     f"Expected a last step whose fit takes {name}, got {last!r}. Put an estimator "

@@ -430,3 +430,14 @@ def test_last_step_may_be_a_search(routing):
     pipeline = make_domain_pipeline(StandardScaler(), search).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
     assert len(pipeline[-1].best_estimator_.labels_) == len(X_TGT)
     assert np.isfinite(pipeline[-1].cv_results_["mean_test_score"]).all()
+
+
+@pytest.mark.parametrize("name", ["X_tgt", "y_tgt"])
+def test_target_for_a_step_is_refused(name):
+    pipeline = make_domain_pipeline(StandardScaler(), CKMDomainAdapter(2))
+    step = f"ckmdomainadapter__{name}"
+    X = np.ones((5, 2))
+    with pytest.raises(TypeError, match=f"got {step}, which would reach"):
+        pipeline.fit(X, np.ones(5), **{step: X}, sample_domain=[1, 1, 1, -1, -1])
+    with pytest.raises(TypeError, match=f"got {step}, which would reach"):
+        pipeline.fit(X, np.ones(5), **{step: X})

@@ -88,7 +88,7 @@ def _key(model, data, settings, encoder):
         "settings": (settings.lr, settings.batch_size, settings.precision, settings.device.type),
     }
     try:
-        return joblib.hash({**parts, "source code": _source_code(encoder)})
+        return joblib.hash({**parts, "source code": _source_code(model, encoder, settings)})
     except Exception as error:
         raise ValueError(
             "Expected an encoder, an optimizer and callbacks that can be hashed when 'memory' is "
@@ -98,10 +98,15 @@ def _key(model, data, settings, encoder):
         ) from error
 
 
-def _source_code(encoder):
-    """Source of a user's encoder, so that an edited one is trained anew."""
-    if isinstance(encoder, str):
-        return None
-    while isinstance(encoder, partial):
-        encoder = encoder.func
-    return inspect.getsource(encoder)
+def _source_code(model, encoder, settings):
+    """Source of what a user wrote, so that it is trained anew when edited."""
+    callbacks = [c[-1] if isinstance(c, tuple) else c for c in settings.callbacks or ()]
+    parts = [encoder, settings.optimizer, *map(type, callbacks), *map(type, model.modules())]
+    known = {"builtins", "skorch", "torch", __name__.split(".")[0]}
+    written = []
+    for part in dict.fromkeys(parts):
+        while isinstance(part, partial):
+            part = part.func
+        if callable(part) and getattr(part, "__module__", "").split(".")[0] not in known:
+            written.append(inspect.getsource(part))
+    return written

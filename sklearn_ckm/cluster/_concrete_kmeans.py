@@ -72,7 +72,9 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         Arithmetic of the network in training. Distances and losses are float32 in either case.
     memory : str or joblib.Memory, default=None
         Where to keep pretrained autoencoders, which depend neither on the lambdas nor on
-        `n_clusters`. Not used when `random_state` is None.
+        `n_clusters`. Not used when `random_state` is None. A user's encoder, optimiser and
+        callbacks are known by the source of their classes: empty the folder after editing what
+        these call. In a pretraining that comes from there no callback is called.
     warm_start : bool, default=False
         Whether a further ``fit`` skips the pretraining and trains on from the last one: network,
         centres and input scale stay, `encoder` and `n_init` are not read.

@@ -48,9 +48,9 @@ def keep_few_labels(y, n_per_class, *, random_state=None, unlabelled=-1):
     --------
     >>> from sklearn_ckm.datasets import keep_few_labels
     >>> keep_few_labels([0, 0, 0, 1, 1, 1], 1, random_state=0)
-    array([-1, -1,  0, -1, -1,  1])
+    array([ 0, -1, -1, -1,  1, -1])
     >>> keep_few_labels(["cat", "cat", "dog", "dog"], 1, random_state=0)
-    array([-1, 'cat', 'dog', -1], dtype=object)
+    array(['cat', -1, -1, 'dog'], dtype=object)
     """
     if isinstance(n_per_class, bool) or not isinstance(n_per_class, Integral) or n_per_class < 0:
         raise ValueError(
@@ -67,7 +67,9 @@ def keep_few_labels(y, n_per_class, *, random_state=None, unlabelled=-1):
     if y.dtype.kind == "O":
         is_labelled &= np.array([label is not None for label in y], dtype=bool)
     classes = _check_enough_rows(y[is_labelled], n_per_class)
-    order = check_local_random_state(random_state).permutation(len(y))
+    # not `permutation`, which a shuffled KFold of the same seed draws: its first fold would hold
+    # every label
+    order = check_local_random_state(random_state).random_sample(len(y)).argsort(kind="stable")
     y_few = np.full(len(y), unlabelled, dtype=y.dtype)
     for label in classes:
         rows = order[(y == label)[order]][:n_per_class]

@@ -95,8 +95,8 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         Arithmetic of the network in training.
     memory : str or joblib.Memory, default=None
         Where to keep pretrained autoencoders, which depend neither on the lambdas nor on
-        the labels; :class:`~sklearn_ckm.CKMDomainAdapter` shares them. Not used when
-        `random_state` is None.
+        the labels; :class:`~sklearn_ckm.CKMDomainAdapter` shares them, and its notes on the
+        parameter hold here too.
     warm_start : bool, default=False
         Whether a further ``fit`` skips the pretraining and trains on from the last one: network,
         centres and input scale stay, `encoder` and `n_init` are not read.

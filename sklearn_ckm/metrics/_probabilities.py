@@ -11,18 +11,21 @@ from sklearn.utils import check_array, check_scalar
 _BLOCK_ROWS = 1024  # of the similarity matrix that is held at once
 
 
-def information_maximization_score(probabilities):
+def information_maximization_score(probabilities, *, normalize=False):
     """Mutual information of rows and clusters: sure assignments, all clusters used alike.
 
     Parameters
     ----------
     probabilities : array-like of shape (n_samples, n_clusters)
         Probability of each cluster, rows sum to one.
+    normalize : bool, default=False
+        Whether to divide by ``log(n_clusters)``, so that different numbers of clusters compare;
+        the score of a single cluster is then 0.
 
     Returns
     -------
     score : float
-        In nats, between 0 and ``log(n_clusters)``; larger is better.
+        In nats, between 0 and ``log(n_clusters)``, or between 0 and 1; larger is better.
 
     Raises
     ------
@@ -47,8 +50,10 @@ def information_maximization_score(probabilities):
     0.693
     """
     p = _check_probabilities(probabilities)
-    score = entr(p.mean(axis=0)).sum() - entr(p).sum(axis=1).mean()
-    return max(0.0, float(score))
+    score = max(0.0, float(entr(p.mean(axis=0)).sum() - entr(p).sum(axis=1).mean()))
+    if not normalize:
+        return score
+    return min(1.0, score / np.log(p.shape[1])) if p.shape[1] > 1 else 0.0
 
 
 def nuclear_norm_score(probabilities):

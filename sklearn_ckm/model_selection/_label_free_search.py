@@ -18,7 +18,7 @@ from ..utils._domains import check_calling_style, check_sample_domain, split_dom
 from ..utils._labels import UNLABELLED, check_labels, encode_labels
 from ..utils._random import check_local_random_state
 from ..utils._stack_domains import stack_domains
-from ..utils._tag_params import last_step_name, tag_params
+from ..utils._tag_params import last_estimator, last_step_name, tag_params, takes_argument
 from ._hidden_classes import HiddenClasses
 from ._scorers import (
     LABEL_FREE_CRITERIA,
@@ -38,7 +38,8 @@ class LabelFreeSearchCV(GridSearchCV):
     Parameters
     ----------
     estimator : estimator object
-        An estimator of this package, or a pipeline that ends with one.
+        An estimator of two domains, or a pipeline that ends with one. For ``ConcreteKMeans`` use
+        ``GridSearchCV`` with :func:`make_label_free_scorer`.
     param_grid : dict or list of dict
         As in :class:`sklearn.model_selection.GridSearchCV`.
     criterion : str, HiddenClasses or callable, default="information_maximization"
@@ -186,8 +187,14 @@ class LabelFreeSearchCV(GridSearchCV):
             If there are not two domains, or the criterion is unknown or cannot be computed, such
             as hidden classes where the source has fewer than four.
         TypeError
-            If the estimator lacks what the criterion reads, such as ``predict_proba``.
+            If the estimator does not take two domains, or lacks what the criterion reads, such as
+            ``predict_proba``.
         """
+        if not takes_argument(last_estimator(self.estimator), "sample_domain"):
+            raise TypeError(
+                f"Expected an estimator whose fit takes sample_domain, got {self.estimator!r}. "
+                "GridSearchCV with make_label_free_scorer searches over others."
+            )
         criterion = self._check_criterion()
         X, y, tags = _read_domains(X, y, X_tgt, y_tgt, sample_domain)
         rng = check_local_random_state(self.random_state)
@@ -208,7 +215,7 @@ class LabelFreeSearchCV(GridSearchCV):
                 self.feature_names_in_ = self.best_estimator_.feature_names_in_
         return self
 
-    def score(self, X, y=None, **params):
+    def score(self, X, y=None, *, sample_weight=None, sample_domain=None):
         """Score of the best estimator.
 
         Parameters
@@ -217,15 +224,19 @@ class LabelFreeSearchCV(GridSearchCV):
             Rows.
         y : array-like of shape (n_samples,), default=None
             Read by classifiers.
-        **params
-            Handed to the estimator's ``score``, such as ``sample_domain``.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+        sample_domain : array-like of shape (n_samples,), default=None
+            Domain tags; where given, only target rows count.
 
         Returns
         -------
         score : float
         """
         check_is_fitted(self, "best_estimator_")
-        return self.best_estimator_.score(X, y, **params)
+        given = {"sample_weight": sample_weight, "sample_domain": sample_domain}
+        given = {name: values for name, values in given.items() if values is not None}
+        return self.best_estimator_.score(X, y, **given)
 
     def get_metadata_routing(self):
         """Metadata that this search asks for: ``sample_domain``.
@@ -310,10 +321,20 @@ class LabelFreeSearchCV(GridSearchCV):
             is_labelled = encode_labels(y[target], unlabelled=UNLABELLED)[0] >= 0
             if (~is_labelled).sum() >= self.n_splits:
                 split_tags[target[is_labelled]] = 1
+        if (split_tags < 0).sum() < self.n_splits:
+            raise ValueError(
+                f"Expected n_splits of at most {(split_tags < 0).sum()}, the number of target rows "
+                f"to test on, got {self.n_splits}."
+            )
         splits = list(TargetSplit(self.n_splits, random_state=seed).split(X, y, split_tags))
         return self._grid(self.estimator, scorer, splits, X, y, tags)
 
     def _set_results(self, results):
+        if np.isnan(results["mean_test_score"]).all():
+            raise ValueError(
+                f"Expected a candidate that criterion={self.criterion!r} could rate, got none "
+                "among them. The warnings above, or error_score='raise', tell why."
+            )
         self.cv_results_ = results
         self.multimetric_ = False
         self.n_splits_ = sum(f"split{i}_test_score" in results for i in range(self.n_splits))

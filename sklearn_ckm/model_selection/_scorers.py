@@ -1,5 +1,6 @@
 """Scorers that look at the target's rows alone."""
 
+from functools import partial
 from inspect import signature
 
 import numpy as np
@@ -61,6 +62,11 @@ def make_target_scorer(metric, *, greater_is_better=True, **kwargs):
     >>> scoring = {name: make_target_scorer(name) for name in ("adjusted_rand", "rand")}
     """
     if isinstance(metric, str):
+        if metric.endswith(("_loss", "_error")) and greater_is_better:
+            raise ValueError(
+                f"Expected a score, of which more is better, got the name {metric!r}. Set "
+                "greater_is_better=False."
+            )
         metric = _find_metric(metric)
     if not callable(metric):
         raise TypeError(f"Expected the name of a metric, or a function, got {metric!r}.")
@@ -75,12 +81,17 @@ def _find_metric(name):
                 return metric
     raise ValueError(
         "Expected the name of a function in sklearn_ckm.metrics or sklearn.metrics, such as "
-        f"'adjusted_rand_score', got {name!r}."
+        f"'adjusted_rand_score', that takes true and predicted labels, got {name!r}. "
+        "make_label_free_scorer has criteria without labels."
     )
 
 
 def _takes_labels(metric):
-    return callable(metric) and len(signature(metric).parameters) >= 2
+    """Whether a function compares true with predicted labels, by the names of its parameters."""
+    if not callable(metric):
+        return False
+    names = list(signature(metric).parameters)[:2]
+    return names in (["y_true", "y_pred"], ["labels_true", "labels_pred"])
 
 
 def make_label_free_scorer(criterion):
@@ -94,7 +105,7 @@ def make_label_free_scorer(criterion):
         - ``"silhouette"``: :func:`sklearn.metrics.silhouette_score` of the predicted clusters in
           the embedding; -1 where only one cluster is used.
         - ``"information_maximization"``, ``"nuclear_norm"``, ``"soft_neighborhood_density"``:
-          the functions of ``sklearn_ckm.metrics`` on ``predict_proba``.
+          the functions of ``sklearn_ckm.metrics`` on ``predict_proba``; the first is normalised.
         - ``"neighborhood_agreement"``: :func:`~sklearn_ckm.metrics.neighborhood_agreement_score`
           of the predicted clusters in the space of the scorer's `X`.
         - ``"stability"``: mean adjusted Rand index of the predicted clusters and those of k-means
@@ -131,7 +142,10 @@ def make_label_free_scorer(criterion):
     >>> scorer = make_label_free_scorer("silhouette")
     """
     if criterion not in LABEL_FREE_CRITERIA:
-        raise ValueError(f"Expected one of {sorted(LABEL_FREE_CRITERIA)}, got {criterion!r}.")
+        raise ValueError(
+            f"Expected one of {sorted(LABEL_FREE_CRITERIA)}, got {criterion!r}. LabelFreeSearchCV "
+            "has further criteria, which need fits of their own."
+        )
     return LabelFreeScorer(criterion)
 
 
@@ -247,7 +261,8 @@ class LabelFreeScorer(BaseDomainScorer):
         if not hasattr(estimator, method):
             raise TypeError(
                 f"Expected an estimator with {method} for the criterion {self.criterion!r}, got "
-                f"{estimator!r}. Choose another criterion."
+                f"{estimator!r}. Choose another criterion, such as 'neighborhood_agreement', or "
+                "'seed_stability' of LabelFreeSearchCV."
             )
 
 
@@ -290,7 +305,7 @@ def _on_probabilities(score):
 # by name: the function, and the method of the estimator that it reads beside predict
 LABEL_FREE_CRITERIA = {
     "information_maximization": (
-        _on_probabilities(metrics.information_maximization_score),
+        _on_probabilities(partial(metrics.information_maximization_score, normalize=True)),
         "predict_proba",
     ),
     "neighborhood_agreement": (_neighborhood_agreement, "predict"),

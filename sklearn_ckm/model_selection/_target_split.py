@@ -9,9 +9,8 @@ from sklearn.model_selection import KFold
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
-from ..utils._labels import check_labels
+from ..utils._labels import UNLABELLED, check_labels, encode_labels
 from ..utils._random import check_seed
-from ..utils._stack_domains import plain_labels
 from ._domain_splitter import BaseDomainSplitter
 
 
@@ -53,7 +52,7 @@ class TargetSplit(BaseDomainSplitter):
     it: `groups` splits the outer rows, and its copy in `params` is cut for the inner search.
 
     The labels of the test rows are in `y`, and an unsupervised adapter never reads them. To a
-    stratified splitter a target label of -1 is one more class.
+    stratified splitter the target rows without a label are one more class.
 
     Examples
     --------
@@ -132,6 +131,7 @@ class TargetSplit(BaseDomainSplitter):
 
 
 def _take(X, y, rows):
-    """Some rows and their labels, in a dtype of their own, which a stratified splitter needs."""
-    y = None if y is None else plain_labels(check_labels(y, _num_samples(X))[rows])
+    """Some rows, and their labels as codes: a stratified splitter takes no None beside names."""
+    if y is not None:
+        y, _ = encode_labels(check_labels(y, _num_samples(X))[rows], unlabelled=UNLABELLED)
     return _safe_indexing(X, rows), y

@@ -1,7 +1,46 @@
 """The keyword under which an estimator, or the last step of a pipeline, is handed its tags."""
 
+from inspect import signature
+
 from sklearn import get_config
 from sklearn.pipeline import Pipeline
+
+
+def last_estimator(estimator):
+    """Return the estimator at the end of (nested) pipelines.
+
+    Parameters
+    ----------
+    estimator : object
+        An estimator or a Pipeline.
+
+    Returns
+    -------
+    estimator : object
+    """
+    while isinstance(estimator, Pipeline):
+        estimator = estimator.steps[-1][1]
+    return estimator
+
+
+def takes_argument(estimator, name):
+    """Whether ``fit`` has a parameter of this name, or hands on any.
+
+    Parameters
+    ----------
+    estimator : object
+        An estimator.
+    name : str
+        Name of the parameter.
+
+    Returns
+    -------
+    takes : bool
+    """
+    if not hasattr(estimator, "fit"):
+        return False
+    parameters = signature(estimator.fit).parameters.values()
+    return any(p.name == name or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def last_step_name(estimator, name):

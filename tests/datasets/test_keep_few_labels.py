@@ -3,6 +3,7 @@ import pickle
 
 import numpy as np
 import pytest
+from sklearn.model_selection import KFold
 
 from sklearn_ckm.datasets import keep_few_labels
 
@@ -147,3 +148,12 @@ def test_labels_that_cannot_be_sorted_raise():
 
 def test_none_is_no_class():
     assert keep_few_labels(["a", None, "b"], 1).tolist() == ["a", -1, "b"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_labels_are_spread_over_the_folds_of_the_same_seed(seed):
+    y = np.arange(200) % 4
+    is_labelled = keep_few_labels(y, 8, random_state=seed) >= 0
+    folds = KFold(4, shuffle=True, random_state=seed).split(y)
+    counts = [is_labelled[test].sum() for _, test in folds]
+    assert max(counts) < 20  # 8 of 32 are expected

@@ -310,3 +310,12 @@ def test_bad_temperature_raises(temperature, error, message):
 def test_temperature_goes_by_name_only():
     with pytest.raises(TypeError, match="positional"):
         soft_neighborhood_density_score([[0.5, 0.5]] * 3, 0.1)
+
+
+def test_normalized_information_compares_numbers_of_clusters():
+    for n_clusters in (2, 5, 20):
+        assert information_maximization_score(np.eye(n_clusters), normalize=True) == 1
+    p = np.random.default_rng(0).dirichlet(np.ones(4), 50)
+    expected = information_maximization_score(p) / np.log(4)
+    assert information_maximization_score(p, normalize=True) == pytest.approx(expected)
+    assert information_maximization_score(np.ones((3, 1)), normalize=True) == 0

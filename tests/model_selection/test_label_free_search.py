@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter
+from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans
 from sklearn_ckm.metrics import clustering_accuracy
 from sklearn_ckm.model_selection import (
     HiddenClasses,
@@ -572,6 +572,46 @@ def test_few_labels_stay_in_training_where_the_criterion_reads_none():
         assert with_all.cv_results_[f"split{i}_test_score"][0] == expected
 
 
+def test_no_candidate_that_can_be_rated_raises():
+    model = CheapClusterer(3)
+    search = make_search(model, {"quality": ["fails"]}, error_score=np.nan)
+    search.set_params(param_grid={"quality": ["collapsed", "right"]}, criterion=_not_rated)
+    with (
+        pytest.warns(UserWarning, match="test scores are non-finite"),
+        pytest.raises(ValueError, match="could rate, got none"),
+    ):
+        fit(search)
+
+
+def _not_rated(estimator, X, y=None):
+    return np.nan
+
+
+def test_estimator_of_one_domain_is_refused():
+    with pytest.raises(TypeError, match="whose fit takes sample_domain, got ConcreteKMeans"):
+        fit(make_search(ConcreteKMeans(3, **SMALL), DEEP_GRID))
+
+
+def test_number_of_clusters_is_not_chosen_large_by_default():
+    model = CKMDomainAdapter(**{**SMALL, "pretrain_epochs": 10, "max_epochs": 10})
+    search = LabelFreeSearchCV(model, {"n_clusters": [2, 3, 6, 12]}, n_splits=2, random_state=0)
+    assert fit(search).best_params_ == {"n_clusters": 3}
+
+
+@pytest.mark.parametrize("routing", [False, True])
+def test_search_at_the_end_of_a_pipeline_scores(routing):
+    search = make_search(CKMDomainAdapter(3, **SMALL), DEEP_GRID, criterion="silhouette")
+    with config_context(enable_metadata_routing=routing):
+        pipe = make_domain_pipeline(StandardScaler(), search).fit(X, Y, sample_domain=TAGS)
+        expected = pipe[-1].best_estimator_.score(pipe[0].transform(X), sample_domain=TAGS)
+        assert pipe.score(X, sample_domain=TAGS) == expected
+        assert pipe.score(X) == pipe[-1].best_estimator_.score(pipe[0].transform(X))
+        weight = np.arange(len(X)) % 2
+        if not routing:
+            weighted = pipe[-1].best_estimator_.score(pipe[0].transform(X), sample_weight=weight)
+            assert pipe.score(X, sample_weight=weight) == weighted
+
+
 def test_default_criterion_is_information_maximization():
     model = CKMDomainAdapter(3, **SMALL)
     default = fit(LabelFreeSearchCV(model, DEEP_GRID, random_state=0))
@@ -821,7 +861,7 @@ def test_failure_can_be_raised(criterion):
         ({"random_state": "a"}, ValueError, "The 'random_state' parameter of LabelFreeSearchCV"),
         ({"criterion": HiddenClasses(n_hidden=3)}, ValueError, "n_hidden == 3, must be <= 2"),
         ({"criterion": HiddenClasses(scoring="a")}, ValueError, "name of a function .*got 'a'"),
-        ({"criterion": "silhouette", "n_splits": 99}, ValueError, "at least 99 target rows"),
+        ({"criterion": "silhouette", "n_splits": 99}, ValueError, "n_splits of at most"),
         ({"grid": {"no_such_parameter": [1]}}, ValueError, "Invalid parameter 'no_such_parameter'"),
     ],
 )
@@ -844,7 +884,10 @@ def test_classes_are_too_few_to_hide_some():
     "call, message",
     [
         ({}, "Expected two domains: .*got neither"),
-        ({"X_tgt": X[TARGET], "sample_domain": TAGS}, "Expected either X_tgt or sample_domain, got both"),
+        (
+            {"X_tgt": X[TARGET], "sample_domain": TAGS},
+            "Expected either X_tgt or sample_domain, got both",
+        ),
         ({"sample_domain": np.ones(len(X))}, r"Expected target rows .* only the tags \[1.*\]"),
         ({"sample_domain": -np.ones(len(X))}, r"Expected source rows .* only the tags \[-1.*\]"),
         ({"sample_domain": TAGS[1:]}, "got 139 tags in sample_domain for 140 rows"),

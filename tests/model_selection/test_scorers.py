@@ -184,6 +184,10 @@ def test_semi_supervised_estimator_by_accuracy(names):
         ("no_such_metric", ValueError, "Expected the name of a function in .*got 'no_such_metric'"),
         ("", ValueError, "Expected the name of a function .*got ''"),
         ("get_scorer", ValueError, "Expected the name of a function .*got 'get_scorer'"),
+        ("silhouette", ValueError, "takes true and predicted labels, got 'silhouette'"),
+        ("roc_auc", ValueError, "Expected the name of a function .*got 'roc_auc'"),
+        ("zero_one_loss", ValueError, "Set greater_is_better=False"),
+        ("mean_squared_error", ValueError, "Set greater_is_better=False"),
         ("get", ValueError, "Expected the name of a function .*got 'get'"),
         ("cluster", ValueError, "Expected the name of a function .*got 'cluster'"),
         (3, (TypeError, ValueError), "Expected .*got 3"),
@@ -213,7 +217,9 @@ def test_invalid_calls_raise(y, tags, message):
 # criteria without labels ------------------------------------------------------------------------
 
 BY_HAND = {
-    "information_maximization": lambda m, X: information_maximization_score(m.predict_proba(X)),
+    "information_maximization": lambda m, X: information_maximization_score(
+        m.predict_proba(X), normalize=True
+    ),
     "neighborhood_agreement": lambda m, X: neighborhood_agreement_score(X, m.predict(X)),
     "nuclear_norm": lambda m, X: nuclear_norm_score(m.predict_proba(X)),
     "silhouette": lambda m, X: silhouette_score(m.transform(X), m.predict(X)),

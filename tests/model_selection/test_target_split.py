@@ -487,3 +487,14 @@ def test_search_over_an_adapter_in_a_pipeline(routing):
     expected = adapter.score(scaler.transform(X[test]))
     assert search.cv_results_["split0_test_score"][0] == expected
     assert len(search.best_estimator_[-1].labels_) == (tags < 0).sum()
+
+
+@pytest.mark.parametrize(
+    "labels", [["a", "b", None], [1, 2, np.nan], [True, False, None], ["a", "b", "-1"], [1, 2, -1]]
+)
+def test_rows_without_a_label_are_a_stratum_in_every_notation(labels):
+    y = np.array(labels * 4, dtype=object)
+    splitter = TargetSplit(StratifiedKFold(4), sample_domain=-np.ones(12))
+    for _, test in splitter.split(np.zeros((12, 2)), y):
+        assert len(test) == 3
+        assert sorted(test % 3) == [0, 1, 2]

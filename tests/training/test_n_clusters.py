@@ -187,6 +187,11 @@ def test_warm_start_keeps_the_number(make):
     assert model.n_clusters_curve_ is curve
 
 
+def test_estimate_at_the_end_of_the_candidates_warns():
+    with pytest.warns(UserWarning, match=r"estimate of n_clusters, 2, is the largest .*\(25\)"):
+        ConcreteKMeans("auto", **SMALL).fit(X[~SOURCE][:25])
+
+
 def test_clone_keeps_the_word(make):
     assert clone(make()).n_clusters == "auto"
 

@@ -127,6 +127,36 @@ def test_edited_encoder_trains_anew(tmp_path, monkeypatch, n_trained):
     assert len(n_trained) == 2
 
 
+def test_edited_module_of_an_encoder_trains_anew(tmp_path, monkeypatch, n_trained):
+    """The encoder is a function, and what was edited is a module inside the module it makes."""
+    source = """
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self, n, m):
+        super().__init__()
+        self.layer = nn.Linear(n, m)
+
+    def forward(self, x):
+        return self.layer(x).tanh()
+
+def encoder(shape, n):
+    return nn.Sequential(Block(shape[0], 8), nn.Linear(8, n))
+"""
+    path = tmp_path / "blocks_in_progress.py"
+    path.write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    module = importlib.import_module("blocks_in_progress")
+    for _ in range(2):
+        run(str(tmp_path / "cache"), encoder=module.encoder)
+    assert len(n_trained) == 1
+    path.write_text(source.replace("tanh", "cos"))
+    module = importlib.reload(module)
+    run(str(tmp_path / "cache"), encoder=module.encoder)
+    assert len(n_trained) == 2
+
+
 @pytest.mark.parametrize("kind", ["str", "Memory"])
 def test_memory_of_either_kind(tmp_path, n_trained, kind):
     for _ in range(2):
