@@ -997,3 +997,18 @@ def test_requests():
         routing = make_search().get_metadata_routing()
         assert routing.consumes("fit", ["sample_domain", "X_tgt", "y_tgt"]) == {"sample_domain"}
         assert routing.consumes("score", ["sample_domain", "y"]) == {"sample_domain"}
+
+
+def test_search_inside_cross_validation_without_routing():
+    search = make_search()
+    scores = cross_validate(
+        search,
+        X,
+        Y,
+        cv=TargetSplit(2, random_state=0),
+        groups=TAGS,
+        params={"sample_domain": TAGS},
+        scoring=make_target_scorer("clustering_accuracy"),
+        error_score="raise",
+    )
+    assert (scores["test_score"] == 1).all()
