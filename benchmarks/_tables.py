@@ -148,8 +148,8 @@ class Context:
         return {**self.scale.epochs(), "random_state": self.run, **more}
 
     def adapter_kwargs(self, **more):
-        """Parameters of every estimator with an autoencoder and a clustering term."""
-        given = self.kwargs(memory=self.memory, tol=0.0)
+        """Parameters of every estimator with an autoencoder and a clustering term: no views."""
+        given = self.kwargs(memory=self.memory, tol=0.0, augmentation=None)
         if self.lambda_clustering is not None:
             given["lambda_clustering"] = self.lambda_clustering
         return {**given, **more}

@@ -26,6 +26,7 @@ from ._training._phases import (
     strip_net,
 )
 from ._training._pretraining_cache import cached_pretraining
+from .augmentation._resolve import resolve_augmentation
 from .metrics import neighborhood_agreement_score
 from .modules import ClusteringModel, build_autoencoder
 from .objectives._resolve import resolve_objective
@@ -71,7 +72,10 @@ class BaseDeepClusterer(BaseDeepEstimator):
         **BaseDeepEstimator._parameter_constraints,
         "n_clusters": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "objective": [str, HasMethods(["step"])],
+        "augmentation": [str, callable, None],
         "lambda_clustering": [Interval(Real, 0, None, closed="left")],
+        "lambda_consistency": [Interval(Real, 0, None, closed="left")],
+        "lambda_balance": [Interval(Real, 0, None, closed="left")],
         "temperature": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "n_init": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -178,6 +182,8 @@ class BaseDeepClusterer(BaseDeepEstimator):
         device = resolve_device(self.device)
         objective = resolve_objective(self.objective)
         settings = self._training_settings(device, X_target, X_source)
+        augmentation = resolve_augmentation(self.augmentation, self._input_shape)
+        criterion = JointCriterion(objective, augmentation=augmentation, **self._lambdas())
         is_started = self.warm_start and hasattr(self, "_net")
         scaler = self._scaler if is_started else None
         scaler, data = self._prepare_data(X_target, X_source, y_source, y_target, device, scaler)
@@ -196,7 +202,7 @@ class BaseDeepClusterer(BaseDeepEstimator):
                 n_clusters = self._estimate_n_clusters(z, seed)
         if not tunes_source:
             data = replace(data, source=None, y_source=None)
-        net = self._finetune(pretrained, data, settings, objective, int(n_clusters), seed)
+        net = self._finetune(pretrained, data, settings, criterion, int(n_clusters), seed)
 
         self._scaler = scaler
         self._objective = objective
@@ -252,7 +258,7 @@ class BaseDeepClusterer(BaseDeepEstimator):
         model.centers.set_temperature(self.temperature)
         return Pretrained(model)
 
-    def _finetune(self, pretrained, data, settings, objective, n_clusters, seed):
+    def _finetune(self, pretrained, data, settings, criterion, n_clusters, seed):
         """Place the centres and train everything together (Eqs. 4 and 8).
 
         With several starts, each is tuned for a fifth of the epochs, and the one whose clusters
@@ -263,14 +269,14 @@ class BaseDeepClusterer(BaseDeepEstimator):
         if self.n_init == 1 or is_started or len(data.target) < _FEWEST_SCORED:
             start_seed = phase_seed(seed, "finetune")
             net, batches = self._start(
-                pretrained, data, settings, objective, n_clusters, start_seed
+                pretrained, data, settings, criterion, n_clusters, start_seed
             )
         else:
             best_score = -np.inf
             for i in range(int(self.n_init)):
                 start_seed = phase_seed(seed, "finetune", i)
                 trial = self._start(
-                    copy.deepcopy(pretrained), data, settings, objective, n_clusters, start_seed
+                    copy.deepcopy(pretrained), data, settings, criterion, n_clusters, start_seed
                 )
                 with torch_seed(phase_seed(seed, "trial", i), settings.device):
                     trial[0].partial_fit(trial[1], epochs=-(-max_epochs // _SHORT_TUNING))
@@ -283,7 +289,7 @@ class BaseDeepClusterer(BaseDeepEstimator):
                 net.partial_fit(batches, epochs=max_epochs - len(net.history))
         return net
 
-    def _start(self, pretrained, data, settings, objective, n_clusters, seed):
+    def _start(self, pretrained, data, settings, criterion, n_clusters, seed):
         """Place the centres, unless an earlier fit left some, and make the net and its batches."""
         model = pretrained.model
         z = embed(model, data.target, settings.device)
@@ -298,7 +304,7 @@ class BaseDeepClusterer(BaseDeepEstimator):
             settings,
             is_balanced=getattr(self, "source_sampling", None) == "balanced",
             seed=seed,
-            criterion=JointCriterion(objective, **self._lambdas()),
+            criterion=criterion,
             labels=labels,
             optimizer_state=pretrained.optimizer_state,
             max_epochs=int(self.max_epochs),
@@ -308,7 +314,8 @@ class BaseDeepClusterer(BaseDeepEstimator):
 
     def _lambdas(self):
         """Weights of the joint loss; an estimator without a term has no parameter for it."""
-        names = ("lambda_clustering", "lambda_classification", "lambda_kshot")
+        terms = ("clustering", "classification", "kshot", "consistency", "balance")
+        names = [f"lambda_{term}" for term in terms]
         return {name: float(getattr(self, name, 0.0)) for name in names}
 
     def _initial_centers(self, z, data, n_clusters, seed):

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 
 from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans
+from sklearn_ckm.augmentation import ImageAugmentation
 from sklearn_ckm.objectives import BaseClusteringObjective, ConcreteKMeansObjective
 
 SMALL = {
@@ -535,6 +536,13 @@ class Unfinished(BaseClusteringObjective):
             r"'noise' to be a finite number \(at least 0\).*got \(1.0, -1.0\)",
         ),
         ({"optimizer": "lbfgs"}, ValueError, r"'optimizer' among \['adam', 'adamw', 'sgd'\]"),
+        ({"augmentation": "flip"}, ValueError, "'augmentation' among .*got 'flip'"),
+        ({"augmentation": "affine"}, ValueError, "Expected images for augmentation='affine', got"),
+        (
+            {"augmentation": ImageAugmentation(rotation=-1)},
+            ValueError,
+            "'rotation' of ImageAugmentation .*got -1",
+        ),
         ({"device": "abacus"}, ValueError, "'device' to be 'auto', 'cpu', 'cuda'.*got 'abacus'"),
         ({"device": "cuda:99"}, ValueError, "Expected an available device, got 'cuda:99'"),
         ({"device": "meta"}, ValueError, "device"),
@@ -552,6 +560,9 @@ OUT_OF_RANGE = {
     "encoder": [3, None],
     "image_shape": [28, "28x28"],
     "objective": [3, None],
+    "augmentation": [3, True],
+    "lambda_consistency": [-0.1, "1", None],
+    "lambda_balance": [-0.1, "1", np.inf],
     "lambda_clustering": [-0.1, np.nan, np.inf, "0.1"],
     "temperature": [0, -1.0, "high", None, np.inf],
     "n_init": [0, "auto"],

@@ -3,7 +3,24 @@
 import torch
 from torch import nn
 
-from ..losses import classification_loss, reconstruction_loss, squared_distances
+from ..losses import (
+    balance_loss,
+    classification_loss,
+    reconstruction_loss,
+    squared_distances,
+    view_consistency_loss,
+)
+
+_FIRST_SOFTNESS = 6.0  # factor on the temperature, as the fine-tuning starts
+_SOFT_SHARE = 0.5  # of the epochs, over which the factor falls to 1
+
+
+def softness(progress):
+    """Factor on the temperature of the consistency, falling to 1.
+
+    Soft assignments let rows leave the cluster in which k-means put them.
+    """
+    return _FIRST_SOFTNESS ** max(0.0, 1 - progress / _SOFT_SHARE)
 
 
 class ReconstructionCriterion(nn.Module):
@@ -21,7 +38,7 @@ class JointCriterion(nn.Module):
 
     The graph routes the gradients: the encoder hears every term, the decoder the reconstruction,
     the classifier the cross-entropy, the centres the clustering term (unless the objective moves
-    them by a rule) and the term of the labelled target rows.
+    them by a rule), consistency and balance, and the term of the labelled target rows.
 
     Parameters
     ----------
@@ -33,21 +50,47 @@ class JointCriterion(nn.Module):
         Weight of the source's cross-entropy.
     lambda_kshot : float, default=0.0
         Weight of the cross-entropy of the labelled target rows.
+    augmentation : callable, default=None
+        Called as ``augmentation(x, generator)``. Where given, the target takes part as it is and in
+        a view, source and labelled target rows in a view alone.
+    lambda_consistency : float, default=0.0
+        Weight of the agreement of the target with its view.
+    lambda_balance : float, default=0.0
+        Weight of the balance of the clusters over the target and its view.
     """
 
-    def __init__(self, objective, lambda_clustering, lambda_classification=0.0, lambda_kshot=0.0):
+    def __init__(
+        self,
+        objective,
+        lambda_clustering,
+        lambda_classification=0.0,
+        lambda_kshot=0.0,
+        *,
+        augmentation=None,
+        lambda_consistency=0.0,
+        lambda_balance=0.0,
+    ):
         super().__init__()
         self.objective = objective
         self.lambda_clustering = lambda_clustering
         self.lambda_classification = lambda_classification
         self.lambda_kshot = lambda_kshot
+        self.augmentation = augmentation
+        self.lambda_consistency = lambda_consistency
+        self.lambda_balance = lambda_balance
 
     def forward(self, model, batch, progress, generator, state=None):
         """Return the loss terms of a batch, and what the objective did with it."""
-        z, reconstruction = model(batch.x, n_decoded=batch.n_rows)
-        z_source, z_target = z[: batch.n_source], z[batch.n_source : batch.n_rows]
-        x = batch.x[: batch.n_rows]
-        terms = {"reconstruction": reconstruction_loss(x, reconstruction)}
+        n_source, n_rows, n_views = batch.n_source, batch.n_rows, 0
+        x = batch.x
+        if self.augmentation is not None:
+            has_views = self.lambda_consistency > 0 or self.lambda_balance > 0
+            n_views = n_rows - n_source if has_views else 0
+            x = self._with_views(batch, n_views, generator)
+        z, reconstruction = model(x, n_decoded=n_rows)
+        z_source, z_target = z[:n_source], z[n_source:n_rows]
+        z_shots, z_views = z[n_rows : len(z) - n_views], z[len(z) - n_views :]
+        terms = {"reconstruction": reconstruction_loss(x[:n_rows], reconstruction)}
         with torch.autocast(z.device.type, enabled=False):
             step = self.objective.step(
                 z_target.float(),
@@ -60,15 +103,55 @@ class JointCriterion(nn.Module):
             )
         terms["clustering"] = step.loss
         loss = terms["reconstruction"] + self.lambda_clustering * step.loss
+        if n_views:
+            terms.update(self._consistency(step.distances, z_views, model.centers, progress))
+            loss = loss + self.lambda_consistency * terms["consistency"]
+            loss = loss + self.lambda_balance * terms["balance"]
         if model.classifier is not None and batch.y is not None:
             terms["classification"] = classification_loss(
                 model.classifier(z_source).float(), batch.y
             )
             loss = loss + self.lambda_classification * terms["classification"]
         if batch.y_shots is not None:
-            terms["kshot"] = self._kshot_loss(z[batch.n_rows :], batch.y_shots, model.centers)
+            terms["kshot"] = self._kshot_loss(z_shots, batch.y_shots, model.centers)
             loss = loss + self.lambda_kshot * terms["kshot"]
         return {"loss": loss, **terms}, (z_target, step)
+
+    def _with_views(self, batch, n_views, generator):
+        """Rows of the batch, the source's and the labelled ones changed, and views of the target.
+
+        An augmentation may look at the whole of what it gets, so it gets one domain at a time.
+        """
+        source, target, shots = batch.x.split(
+            [batch.n_source, len(batch.target_index), len(batch.x) - batch.n_rows]
+        )
+        with torch.autocast(batch.x.device.type, enabled=False):
+            views = [self._view(x, generator) for x in (source, shots, target[:n_views])]
+        return torch.cat([views[0], target, *views[1:]])
+
+    def _view(self, x, generator):
+        if not len(x):
+            return x
+        view = self.augmentation(x, generator)
+        if getattr(view, "shape", None) != x.shape:
+            raise ValueError(
+                f"Expected the augmentation to return a tensor of shape {tuple(x.shape)}, got "
+                f"{tuple(view.shape) if torch.is_tensor(view) else type(view).__name__}."
+            )
+        return view
+
+    def _consistency(self, distances, z_views, centers, progress):
+        """Agreement of the target with its view, and balance of the clusters over both."""
+        with torch.autocast(z_views.device.type, enabled=False):
+            temperature = centers.temperature * softness(progress)
+            log_p, log_p_view = (
+                self.objective.log_probabilities(d, temperature)
+                for d in (distances, squared_distances(z_views, centers.positions))
+            )
+            return {
+                "consistency": view_consistency_loss(log_p, log_p_view),
+                "balance": balance_loss(torch.cat([log_p, log_p_view])),
+            }
 
     def _kshot_loss(self, z, y, centers):
         """Cross-entropy of the centres' probabilities on labelled target rows (Eq. 7)."""

@@ -39,9 +39,24 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         The clustering loss: concrete k-means, deep embedded clustering, deep clustering network or
         soft k-means. Settings of its own are reached as ``objective__...`` when an instance such
         as :class:`~sklearn_ckm.objectives.ConcreteKMeansObjective` is given.
+    augmentation : {"auto", "affine", "affine-color", "noise"}, callable or None, default="auto"
+        Views of the rows in the fine-tuning, see Notes. ``"affine"`` turns, shears, scales and
+        shifts images a little (:class:`~sklearn_ckm.augmentation.ImageAugmentation`);
+        ``"affine-color"`` changes brightness, contrast and sharpness too; ``"noise"`` disturbs
+        features (:class:`~sklearn_ckm.augmentation.TableAugmentation`). ``"auto"`` is the first for
+        grey images, the second for others and the third for tables. A callable is called as
+        ``augmentation(x, generator)`` on a batch of scaled rows of one domain. None is the
+        published method, without views.
     lambda_clustering : float, default=0.1
         Weight of the clustering term (lambda 1). Both terms are means over samples of sums over
         features. Larger values make tighter clusters, whether or not they are the right ones.
+    lambda_consistency : float, default=10.0
+        Weight of the agreement of the target's rows with their views, in nats. Not used without
+        views.
+    lambda_balance : float, default=10.0
+        Weight of the divergence of the clusters' mean probabilities in a batch from equal shares,
+        in nats. Much below `lambda_consistency`, clusters fall empty; where it is as large, shares
+        may differ severalfold. Not used without views.
     temperature : "auto" or float, default="auto"
         Scale T of the logits, in squared units of the embedding. ``"auto"`` keeps the median gap
         between the two nearest centres at six nats. 1.0 is the literal method of the paper, whose
@@ -168,7 +183,10 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         encoder="auto",
         image_shape=None,
         objective="ckm",
+        augmentation="auto",
         lambda_clustering=0.1,
+        lambda_consistency=10.0,
+        lambda_balance=10.0,
         temperature="auto",
         n_init=1,
         pretrain_epochs=50,
@@ -191,7 +209,10 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         self.encoder = encoder
         self.image_shape = image_shape
         self.objective = objective
+        self.augmentation = augmentation
         self.lambda_clustering = lambda_clustering
+        self.lambda_consistency = lambda_consistency
+        self.lambda_balance = lambda_balance
         self.temperature = temperature
         self.n_init = n_init
         self.pretrain_epochs = pretrain_epochs

@@ -35,11 +35,21 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     objective : {"ckm", "dec", "dcn", "soft-kmeans"} or BaseClusteringObjective, default="ckm"
         The clustering loss of the target, as in :class:`~sklearn_ckm.ConcreteKMeans`. ``"dec"``
         and ``"dcn"`` are DEC-UDA and DCN-UDA of the paper's comparison.
+    augmentation : {"auto", "affine", "affine-color", "noise"}, callable or None, default="auto"
+        Views of the rows in the fine-tuning, as in :class:`~sklearn_ckm.ConcreteKMeans`. None is
+        the published method, without views.
     lambda_clustering : float, default=0.1
         Weight of the clustering term (lambda 1). All terms are means over samples of sums over
         features.
     lambda_classification : float, default=1.0
         Weight of the source's cross-entropy in nats (lambda 2).
+    lambda_consistency : float, default=10.0
+        Weight of the agreement of the target's rows with their views, in nats. Not used without
+        views.
+    lambda_balance : float, default=10.0
+        Weight of the divergence of the clusters' mean probabilities in a batch from equal shares,
+        in nats. Much below `lambda_consistency`, clusters fall empty; where it is as large, shares
+        may differ severalfold. Not used without views.
     temperature : "auto" or float, default="auto"
         Scale T of the logits; 1.0 is the literal method of the paper.
     source_sampling : {"balanced", "natural"}, default="balanced"
@@ -169,8 +179,11 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         encoder="auto",
         image_shape=None,
         objective="ckm",
+        augmentation="auto",
         lambda_clustering=0.1,
         lambda_classification=1.0,
+        lambda_consistency=10.0,
+        lambda_balance=10.0,
         temperature="auto",
         source_sampling="balanced",
         source_in_finetuning=True,
@@ -195,8 +208,11 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         self.encoder = encoder
         self.image_shape = image_shape
         self.objective = objective
+        self.augmentation = augmentation
         self.lambda_clustering = lambda_clustering
         self.lambda_classification = lambda_classification
+        self.lambda_consistency = lambda_consistency
+        self.lambda_balance = lambda_balance
         self.temperature = temperature
         self.source_sampling = source_sampling
         self.source_in_finetuning = source_in_finetuning

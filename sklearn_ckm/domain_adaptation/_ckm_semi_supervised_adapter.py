@@ -53,6 +53,9 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         ``(channels, height, width)`` of images that come flattened to rows.
     objective : {"ckm", "dec", "dcn", "soft-kmeans"} or BaseClusteringObjective, default="ckm"
         The clustering loss of the target, as in :class:`~sklearn_ckm.ConcreteKMeans`.
+    augmentation : {"auto", "affine", "affine-color", "noise"}, callable or None, default="auto"
+        Views of the rows in the fine-tuning, as in :class:`~sklearn_ckm.ConcreteKMeans`. None is
+        the published method, without views.
     lambda_clustering : float, default=0.1
         Weight of the clustering term (lambda 1). All terms are means over samples of sums over
         features or classes.
@@ -61,6 +64,13 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
     lambda_kshot : float, default=1.0
         Weight of the cross-entropy of the labelled target rows in nats (lambda 3). 0 uses the
         labels for the start of the centres and for their names alone.
+    lambda_consistency : float, default=10.0
+        Weight of the agreement of the target's rows with their views, in nats. Not used without
+        views.
+    lambda_balance : float, default=10.0
+        Weight of the divergence of the clusters' mean probabilities in a batch from equal shares,
+        in nats. Much below `lambda_consistency`, clusters fall empty; where it is as large, shares
+        may differ severalfold. Not used without views.
     unknown_label : object, default="auto"
         Name of the rows at unnamed centres, if there are any; no labelled row may carry it.
         ``"auto"`` is -1 for numeric classes and ``"unknown"`` for others.
@@ -186,9 +196,12 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         encoder="auto",
         image_shape=None,
         objective="ckm",
+        augmentation="auto",
         lambda_clustering=0.1,
         lambda_classification=1.0,
         lambda_kshot=1.0,
+        lambda_consistency=10.0,
+        lambda_balance=10.0,
         unknown_label="auto",
         temperature="auto",
         source_sampling="balanced",
@@ -213,9 +226,12 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         self.encoder = encoder
         self.image_shape = image_shape
         self.objective = objective
+        self.augmentation = augmentation
         self.lambda_clustering = lambda_clustering
         self.lambda_classification = lambda_classification
         self.lambda_kshot = lambda_kshot
+        self.lambda_consistency = lambda_consistency
+        self.lambda_balance = lambda_balance
         self.unknown_label = unknown_label
         self.temperature = temperature
         self.source_sampling = source_sampling

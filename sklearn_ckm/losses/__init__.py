@@ -17,8 +17,10 @@ from ._factorization import factorization_loss, graph_loss
 from ._reconstruction import reconstruction_loss
 from ._similarity import entropy_loss, support_similarity
 from ._soft_kmeans import soft_kmeans_loss
+from ._views import balance_loss, view_consistency_loss
 
 __all__ = [
+    "balance_loss",
     "classification_loss",
     "concrete_kmeans_loss",
     "deep_embedded_clustering_loss",
@@ -35,4 +37,5 @@ __all__ = [
     "student_t_log_probabilities",
     "support_similarity",
     "target_distribution",
+    "view_consistency_loss",
 ]

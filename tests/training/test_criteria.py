@@ -13,6 +13,7 @@ from torch import nn
 
 from sklearn_ckm._training._batches import Batch
 from sklearn_ckm._training._criteria import JointCriterion, ReconstructionCriterion
+from sklearn_ckm.augmentation import ImageAugmentation, TableAugmentation
 from sklearn_ckm.losses import classification_loss, reconstruction_loss
 from sklearn_ckm.modules import Centers, ClusteringModel
 from sklearn_ckm.objectives import (
@@ -426,3 +427,275 @@ def test_centers_of_a_deep_clustering_network_hear_the_labelled_rows_alone(devic
     assert clustering["centers"] is None
     assert clustering["decoder"] is None
     assert (part_gradients(terms["loss"], model)["centers"] != 0).any() == (weight > 0)
+
+
+# views --------------------------------------------------------------------------------------------
+
+N_TARGET = 7
+VIEW_TERMS = ("consistency", "balance")
+VIEW_WEIGHTS = {"lambda_consistency": 1.3, "lambda_balance": 0.6}
+
+
+def opposite(x, generator):
+    """A view that is easily told from the rows."""
+    return -2 * x
+
+
+def run_views(
+    model, batch, augmentation=opposite, weights=VIEW_WEIGHTS, *, objective=None, seed=0, state=None
+):
+    criterion = JointCriterion(
+        objective or ConcreteKMeansObjective(), *KSHOT_WEIGHTS, augmentation=augmentation, **weights
+    )
+    generator = make_generator(seed, batch.x.device)
+    return criterion(model, batch, progress=0.9, generator=generator, state=state)
+
+
+def domains(batch):
+    """Rows of the source, of the target, and the labelled ones."""
+    return batch.x.split([N_SOURCE, N_TARGET, len(batch.x) - N_SOURCE - N_TARGET])
+
+
+def inputs_of(module):
+    """What the module is called with, call by call."""
+    inputs = []
+    module.register_forward_pre_hook(lambda _, given: inputs.append(given[0].detach().clone()))
+    return inputs
+
+
+def all_gradients(loss, model):
+    return torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
+
+
+@pytest.mark.parametrize("make", [make_batch, make_shots])
+def test_without_an_augmentation_the_weights_of_the_views_change_nothing(device, make):
+    model, batch = make_model(device), make(device)
+    objective = ConcreteKMeansObjective(form="A", estimator="gumbel")
+    before = batch.x.clone()
+    plain, (z_plain, _) = run_views(model, batch, None, {}, objective=objective)
+    terms, (z, _) = run_views(model, batch, None, objective=objective)
+    assert list(terms) == list(plain)
+    assert not set(VIEW_TERMS) & set(terms)
+    assert all(torch.equal(terms[name], plain[name]) for name in terms)
+    assert torch.equal(z, z_plain)
+    gradients = zip(
+        all_gradients(terms["loss"], model), all_gradients(plain["loss"], model), strict=True
+    )
+    assert all(torch.equal(a, b) for a, b in gradients)
+    assert torch.equal(batch.x, before)
+
+
+def test_without_an_augmentation_the_network_sees_the_batch_as_it_is():
+    model, batch = make_model(), make_shots()
+    encoded = inputs_of(model.encoder)
+    run_views(model, batch, None)
+    assert len(encoded) == 1
+    assert torch.equal(encoded[0], batch.x)
+
+
+@pytest.mark.parametrize("make", [make_batch, make_shots])
+def test_source_and_shots_enter_in_a_view_and_the_target_twice(device, make):
+    model, batch = make_model(device), make(device)
+    encoded, before = inputs_of(model.encoder), batch.x.clone()
+    run_views(model, batch)
+    source, target, shots = domains(batch)
+    assert len(encoded) == 1
+    assert torch.equal(encoded[0], torch.cat([-2 * source, target, -2 * shots, -2 * target]))
+    assert torch.equal(batch.x, before)
+
+
+@pytest.mark.parametrize("make", [make_batch, make_shots])
+@pytest.mark.parametrize("augmentation", [None, opposite])
+def test_decoder_reads_source_and_target_alone(make, augmentation):
+    model, batch = make_model(), make()
+    decoded = inputs_of(model.decoder)
+    run_views(model, batch, augmentation)
+    source, target, _ = domains(batch)
+    rows = torch.cat([source if augmentation is None else -2 * source, target])
+    assert len(decoded) == 1
+    torch.testing.assert_close(decoded[0], model.encoder(rows))
+
+
+@pytest.mark.parametrize(
+    ("weights", "has_views"),
+    [
+        (VIEW_WEIGHTS, True),
+        ({"lambda_consistency": 1.0}, True),
+        ({"lambda_balance": 1.0}, True),
+        ({"lambda_consistency": 0.0, "lambda_balance": 0.0}, False),
+        ({}, False),
+    ],
+)
+def test_augmentation_is_called_once_for_each_domain(weights, has_views):
+    calls, generators = [], []
+
+    def augmentation(x, generator):
+        calls.append(x.clone())
+        generators.append(generator)
+        return -x
+
+    model, batch = make_model(), make_shots()
+    encoded = inputs_of(model.encoder)
+    terms, _ = run_views(model, batch, augmentation, weights)
+    source, target, shots = domains(batch)
+    expected = [source, shots, target] if has_views else [source, shots]
+    assert len(calls) == len(expected)
+    assert all(torch.equal(call, rows) for call, rows in zip(calls, expected, strict=True))
+    assert len(encoded[0]) == len(batch.x) + (N_TARGET if has_views else 0)
+    assert set(terms) >= set(VIEW_TERMS) if has_views else not set(VIEW_TERMS) & set(terms)
+    assert len(set(map(id, generators))) == 1
+
+
+def test_domains_without_rows_are_not_augmented():
+    sizes = []
+
+    def augmentation(x, generator):
+        sizes.append(len(x))
+        return -x
+
+    batch = make_batch(y=None)
+    target = Batch(batch.x[N_SOURCE:], 0, None, batch.target_index)
+    terms, _ = run_views(make_model(n_classes=0), target, augmentation)
+    assert sizes == [N_TARGET]
+    assert set(terms) == {"loss", "reconstruction", "clustering", *VIEW_TERMS}
+
+
+def test_without_weights_only_source_and_shots_change():
+    model, batch = make_model(), make_shots()
+    encoded = inputs_of(model.encoder)
+    terms, _ = run_views(model, batch, opposite, {})
+    source, target, shots = domains(batch)
+    changed = batch._replace(x=torch.cat([-2 * source, target, -2 * shots]))
+    expected, _ = run_views(model, changed, None, {})
+    assert torch.equal(encoded[0], changed.x)
+    assert list(terms) == list(expected)
+    assert all(torch.equal(terms[name], expected[name]) for name in terms)
+
+
+def test_terms_with_views_equal_the_losses_of_their_rows(device):
+    model, batch = make_model(device), make_shots(device)
+    terms, (z_target, step) = run_views(model, batch)
+    source, target, shots = domains(batch)
+    seen = torch.cat([-2 * source, target])
+    expected = {
+        "reconstruction": loop_reconstruction_loss(to_numpy(seen), to_numpy(model(seen)[1])),
+        "clustering": run_views(model, batch, None)[0]["clustering"].item(),
+        "classification": classification_loss(
+            model.classifier(model.encoder(-2 * source)), batch.y
+        ).item(),
+    }
+    centers = to_numpy(model.centers.positions).astype(np.float64)
+
+    def logits(x):
+        return -loop_squared_distances(to_numpy(model.encoder(x)), centers) / 2.0
+
+    p, q = loop_softmax(logits(target)), loop_softmax(logits(-2 * target))
+    expected["kshot"] = loop_cross_entropy(logits(-2 * shots), batch.y_shots.tolist())
+    expected["consistency"] = -(p * np.log(q) + q * np.log(p)).sum(1).mean() / 2
+    share = np.concatenate([p, q]).mean(0)
+    expected["balance"] = (share * np.log(4 * share)).sum()
+    assert set(terms) == {"loss", *expected}
+    for name, value in expected.items():
+        assert terms[name].item() == pytest.approx(value, rel=1e-4), name
+    torch.testing.assert_close(z_target, model.encoder(target))
+    assert len(step.choice) == N_TARGET
+
+
+@pytest.mark.parametrize(
+    "weights", [VIEW_WEIGHTS, {"lambda_consistency": 2.0}, {"lambda_balance": 3.0}]
+)
+@pytest.mark.parametrize(
+    "objective", [ConcreteKMeansObjective(), SoftKMeansObjective(), DCNObjective()]
+)
+def test_total_with_views_is_the_weighted_sum(weights, objective):
+    terms, _ = run_views(make_model(), make_shots(), weights=weights, objective=objective)
+    names = ("clustering", "classification", "kshot")
+    expected = terms["reconstruction"].item()
+    expected += sum(w * terms[name].item() for w, name in zip(KSHOT_WEIGHTS, names, strict=True))
+    expected += sum(weights.get(f"lambda_{name}", 0.0) * terms[name].item() for name in VIEW_TERMS)
+    assert terms["loss"].item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("term", VIEW_TERMS)
+@pytest.mark.parametrize(
+    "objective", [ConcreteKMeansObjective(), SoftKMeansObjective(), DCNObjective(), DECObjective()]
+)
+def test_views_reach_the_encoder_and_the_centers_only(device, term, objective):
+    model, batch = make_model(device), make_shots(device)
+    state = {"target_distribution": torch.full((N_TARGET, 4), 0.25, device=device)}
+    terms, _ = run_views(model, batch, objective=objective, state=state)
+    gradients = part_gradients(terms[term], model)
+    assert gradients["decoder"] is None
+    assert gradients["classifier"] is None
+    assert (gradients["encoder"] != 0).any()
+    assert (gradients["centers"] != 0).any()
+
+
+@pytest.mark.parametrize("term", [*TERMS, "kshot", *VIEW_TERMS])
+def test_views_of_the_target_are_read_by_their_own_terms_alone(term):
+    model, batch = make_model(), make_shots()
+    change = torch.zeros(N_TARGET, 6, requires_grad=True)
+
+    def augmentation(x, generator):
+        return 0.5 * x.detach() + change if len(x) == N_TARGET else 0.5 * x
+
+    batch.x.requires_grad_()
+    terms, _ = run_views(model, batch, augmentation)
+    of_rows, of_views = torch.autograd.grad(
+        terms[term], (batch.x, change), allow_unused=True, materialize_grads=True
+    )
+    assert ((of_views != 0).any(1) == (term in VIEW_TERMS)).all()
+    if term in VIEW_TERMS:
+        is_target = torch.arange(len(batch.x)).sub(N_SOURCE).div(N_TARGET, rounding_mode="floor")
+        assert torch.equal((of_rows != 0).any(1), is_target == 0)
+
+
+def test_views_that_change_nothing_have_the_entropy_as_consistency():
+    model, batch = make_model(), make_batch()
+    terms, (_, step) = run_views(model, batch, lambda x, generator: x)
+    p = step.logits.exp()
+    entropy = -(p * step.logits).sum(1).mean().item()
+    assert terms["consistency"].item() == pytest.approx(entropy, rel=1e-5)
+    other, _ = run_views(model, batch)
+    assert other["consistency"].item() > 1.1 * entropy
+
+
+def test_temperature_follows_the_rows_and_not_their_views():
+    model, batch = make_model(), make_batch()
+    model.centers = Centers(model.centers.positions.detach())
+    temperatures, consistencies = [], []
+    for augmentation in (None, opposite, lambda x, generator: 100 * x):
+        model.centers.temperature.fill_(3.0)
+        terms, _ = run_views(model, batch, augmentation)
+        temperatures.append(model.centers.temperature.item())
+        consistencies.append(terms.get("consistency"))
+    assert temperatures[0] == temperatures[1] == temperatures[2] != 3.0
+    # the temperature of the views is that of the rows
+    model.centers.set_temperature(temperatures[0])
+    expected = run_views(model, batch)[0]["consistency"].item()
+    assert consistencies[1].item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("objective", [ConcreteKMeansObjective(estimator="gumbel"), None])
+def test_same_seed_same_views(objective):
+    model, batch = make_model(), make_shots()
+    losses = [
+        run_views(model, batch, TableAugmentation(), objective=objective, seed=seed)[0]["loss"]
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(losses[0], losses[1])
+    assert not torch.equal(losses[0], losses[2])
+
+
+def test_views_stay_in_float32_under_autocast(device):
+    model, batch = make_model(device), make_shots(device)
+    model.encoder = nn.Sequential(nn.Flatten(), nn.Linear(6, 3)).to(device)
+    model.decoder = nn.Sequential(nn.Linear(3, 6), nn.Unflatten(1, (1, 2, 3))).to(device)
+    batch = batch._replace(x=batch.x.sigmoid().view(-1, 1, 2, 3))
+    augmentation = ImageAugmentation(brightness=0.2, contrast=0.3, blur=0.5)
+    encoded = inputs_of(model.encoder)
+    run_views(model, batch, augmentation)
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        terms, _ = run_views(model, batch, augmentation)
+    assert all(term.dtype == torch.float32 for term in terms.values())
+    assert torch.equal(encoded[0], encoded[1])

@@ -1,0 +1,229 @@
+"""What views give: accuracy of the defaults, what each part is worth, what the source gives.
+
+Three questions, one CSV. ``accuracy``: the defaults on every pair, without labels and with two a
+class, on up to 10,000 images of either domain, and on 500 of the target. ``ablation``: one part
+changed at a time, on 2,000 images of either domain. ``source``: the target alone against the target
+with the source, for targets of several sizes. Classes and test splits are those of table1.py; a
+run draws its rows anew and seeds everything. Accuracy is that of the last epoch, never of the best
+one. Rows are written as they end: an interrupted script resumes.
+
+    python benchmarks/views.py --data FOLDER [--parts ablation] [--pairs usps-mnist] [--runs 0 1]
+"""
+
+import argparse
+import json
+import os
+import time
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _common import RESULTS, append_row, environment, read_rows
+from _digit_pairs import N_CLUSTERS, PAIRS, load_task
+from _tables import clustering_row, summarize
+from scipy.optimize import linear_sum_assignment
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score
+from sklearn.metrics.cluster import contingency_matrix
+from skorch.callbacks import Callback
+from threadpoolctl import threadpool_limits
+
+from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans
+from sklearn_ckm._training._inference import distances_in_blocks, embed
+from sklearn_ckm.datasets import keep_few_labels
+from sklearn_ckm.metrics import clustering_accuracy
+
+N_PIXELS = 16
+EPOCHS = {"pretrain_epochs": 5, "max_epochs": 24, "tol": 0.0}
+MILESTONES = 0.95, 0.98  # accuracies whose first epoch is noted
+N_BINS = 15  # of the calibration error
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to fit."""
+
+    params: dict[str, Any] = field(default_factory=dict)
+    has_source: bool = True
+    n_shots: int = 0
+
+
+DEFAULT = Arm()
+PARTS = {
+    "accuracy": {"defaults": DEFAULT, "defaults, 2 labels a class": Arm(n_shots=2)},
+    "ablation": {
+        "defaults": DEFAULT,
+        "no views (the published method)": Arm({"augmentation": None}),
+        "no consistency": Arm({"lambda_consistency": 0.0}),
+        "no balance": Arm({"lambda_balance": 0.0}),
+        "no clustering term": Arm({"lambda_clustering": 0.0}),
+        "no source labels": Arm({"lambda_classification": 0.0}),
+        "no source": Arm(has_source=False),
+        "no pretraining": Arm({"pretrain_epochs": 0}),
+        "code of 64": Arm({"n_components": 64}),
+    },
+    "source": {
+        "with the source": DEFAULT,
+        "target alone": Arm(has_source=False),
+        "with the source, code of 64": Arm({"n_components": 64}),
+        "target alone, code of 64": Arm({"n_components": 64}, has_source=False),
+    },
+}
+SIZES = {"accuracy": (10_000, 500), "ablation": (2000,), "source": (200, 500, 2000, 10_000)}
+
+
+class TestAccuracy(Callback):
+    """Notes the accuracy on the test split after every epoch; nothing is chosen by it."""
+
+    def __init__(self, X_test, y_test):
+        self.X_test = X_test
+        self.y_test = y_test
+
+    def on_epoch_end(self, net, **kwargs):
+        if net.phase == "finetune":
+            model = net.module_
+            z = embed(model, self.X_test, net.device)
+            labels = distances_in_blocks(z, model.centers.positions.detach()).argmin(1)
+            accuracy = clustering_accuracy(self.y_test, labels.cpu().numpy())
+            net.history.record("test_accuracy", float(accuracy))
+
+
+def main():
+    """Run what is missing, and print the report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default=os.environ.get("SKLEARN_CKM_DATA") or None)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument(
+        "--pairs", nargs="+", choices=PAIRS, default=["usps-mnist", "mnist-usps", "photos-mnist"]
+    )
+    parser.add_argument("--arms", nargs="+", help="default: all of the part")
+    parser.add_argument("--sizes", nargs="+", type=int, help="target rows; default: by the part")
+    parser.add_argument("--runs", nargs="+", type=int, default=list(range(5)))
+    parser.add_argument("--results", type=Path, default=RESULTS / "views.csv")
+    parser.add_argument("--report", action="store_true", help="print the tables and end")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+    if not options.report:
+        if options.data is None and options.pairs != ["bundled"]:
+            parser.error("pass --data FOLDER with the digit files, or set SKLEARN_CKM_DATA")
+        for run in options.runs:
+            for part in options.parts:
+                for pair in options.pairs:
+                    for size in options.sizes or SIZES[part]:
+                        run_arms(options, part, pair, size, run)
+    report(read_rows(options.results), options.parts)
+
+
+def run_arms(options, part, pair, size, run):
+    """Write a row for each arm that has none; arms that do the same share a row."""
+    settings = json.dumps({"n_pixels": N_PIXELS, **EPOCHS}, sort_keys=True)
+    task = None
+    for name, arm in PARTS[part].items():
+        if options.arms and name not in options.arms:
+            continue
+        key = (pair, str(size), json.dumps(vars(arm), sort_keys=True), str(run), settings)
+        columns = ("pair", "size", "arm", "run", "settings")
+        if key in {tuple(row[c] for c in columns) for row in read_rows(options.results)}:
+            continue
+        if task is None:
+            task = load_target_of(pair, options.data, size, run)
+        row = {**dict(zip(columns, key, strict=True)), **fit_and_score(task, arm, run)}
+        append_row(options.results, {**row, **environment()})
+        print(pair, size, f"run {run}", name, row["accuracy"], row["seconds"], "s", flush=True)
+
+
+def load_target_of(pair, folder, size, run):
+    """A pair with at most `size` target rows, and at least 2,000 of the source."""
+    task = load_task(pair, folder, n_pixels=N_PIXELS, n_rows=max(size, 2000), run=run)
+    if size < len(task.X_tgt):
+        rows = np.random.default_rng(run).choice(len(task.X_tgt), size, replace=False)
+        task.X_tgt, task.y_tgt = task.X_tgt[rows], task.y_tgt[rows]
+    return task
+
+
+def fit_and_score(task, arm, run):
+    """Columns of a row that tell how a fit went."""
+    watcher = TestAccuracy(torch.from_numpy(task.X_test), task.y_test)
+    kwargs = {**EPOCHS, **arm.params, "random_state": run, "callbacks": [watcher]}
+    source = {"y": task.y_src, "X_tgt": task.X_tgt}
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        if not arm.has_source:
+            n_more = n_steps(len(task.X_tgt), len(task.X_src)) / n_steps(len(task.X_tgt))
+            for phase in ("pretrain_epochs", "max_epochs"):  # as many updates as with the source
+                kwargs[phase] = round(kwargs[phase] * n_more)
+            model = ConcreteKMeans(N_CLUSTERS, **kwargs).fit(task.X_tgt)
+        elif arm.n_shots:
+            y_few = keep_few_labels(task.y_tgt, arm.n_shots, random_state=run)
+            model = CKMSemiSupervisedAdapter(**kwargs).fit(task.X_src, **source, y_tgt=y_few)
+        else:
+            model = CKMDomainAdapter(N_CLUSTERS, **kwargs).fit(task.X_src, **source)
+    seconds = time.perf_counter() - start
+    predicted = model.predict(task.X_test)
+    measure = accuracy_score if arm.n_shots else clustering_accuracy
+    tuned = [epoch for epoch in model.history_ if epoch["phase"] == "finetune"]
+    row = clustering_row(task.y_test, predicted, measure(task.y_test, predicted))
+    row["calibration_error"] = round(calibration_error(model, task), 5)
+    for milestone in MILESTONES:
+        reached = [i for i, e in enumerate(tuned, 1) if e["test_accuracy"] >= milestone]
+        row[f"epochs_to_{milestone:.0%}"] = reached[0] if reached else ""
+    last = tuned[-1]
+    row["smallest_share"] = round(last["min_cluster_fraction"], 4)
+    row["stop_reason"] = model.stop_reason_
+    row["n_source"] = len(task.X_src) if arm.has_source else 0
+    row["seconds"] = round(seconds, 1)
+    return row
+
+
+def n_steps(*sizes):
+    """Updates of an epoch over domains of these sizes, at the default batch size."""
+    batch_size = int(np.clip(max(sizes) // 32, 32, 256))
+    return max(-(-n // min(batch_size, n)) for n in sizes)
+
+
+def calibration_error(model, task):
+    """Expected calibration error of the probabilities on the test split, clusters matched."""
+    proba = model.predict_proba(task.X_test)
+    choice, confidence = proba.argmax(1), proba.max(1)
+    table = contingency_matrix(task.y_test, choice)
+    rows, columns = linear_sum_assignment(-table)
+    classes, clusters = np.unique(task.y_test), np.unique(choice)
+    named = dict(zip(clusters[columns], classes[rows], strict=True))
+    is_right = np.array([named.get(c) == y for c, y in zip(choice, task.y_test, strict=True)])
+    bins = np.minimum((confidence * N_BINS).astype(int), N_BINS - 1)
+    gaps = [abs((is_right[bins == b] - confidence[bins == b]).sum()) for b in np.unique(bins)]
+    return float(sum(gaps) / len(choice))
+
+
+def report(rows, parts):
+    """Print a table for each part and pair."""
+    for part in parts:
+        for size in SIZES[part]:
+            for pair in PAIRS:
+                lines = list(of_arms(rows, part, pair, size))
+                if lines:
+                    print(f"\n{part}: {PAIRS[pair][0]}, at most {size} target images")
+                for name, mine in lines:
+                    mean, sd, _, n = summarize(mine)
+                    worst = min(100 * float(row["accuracy"]) for row in mine)
+                    error = summarize(mine, "calibration_error")[0]
+                    print(f"{name:34} {mean:5.1f} ± {sd:4.1f}, worst {worst:5.1f}", end="")
+                    print(f", calibration error {error:4.1f}, {n} runs")
+
+
+def of_arms(rows, part, pair, size):
+    """Yield the arms of a part that have rows, with these."""
+    for name, arm in PARTS[part].items():
+        key = (pair, str(size), json.dumps(vars(arm), sort_keys=True))
+        mine = [row for row in rows if (row["pair"], row["size"], row["arm"]) == key]
+        if mine:
+            yield name, mine
+
+
+if __name__ == "__main__":
+    main()

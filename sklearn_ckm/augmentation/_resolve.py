@@ -1,0 +1,59 @@
+"""From the parameter ``augmentation`` to an augmentation."""
+
+from sklearn.base import BaseEstimator, clone
+
+from ._image_augmentation import ImageAugmentation
+from ._table_augmentation import TableAugmentation
+
+AUGMENTATIONS = ("auto", "affine", "affine-color", "noise")
+_SMALLEST_IMAGE = 8  # pixels a side: smaller images are tables
+_COLOR = {"brightness": 0.2, "contrast": 0.3, "blur": 0.5}
+
+
+def resolve_augmentation(augmentation, input_shape):
+    """Return an augmentation of the fit's own.
+
+    Parameters
+    ----------
+    augmentation : {"auto", "affine", "affine-color", "noise"}, callable or None
+        The parameter of an estimator.
+    input_shape : tuple of int
+        ``(n_features,)`` or ``(channels, height, width)``.
+
+    Returns
+    -------
+    augmentation : callable or None
+        Called as ``augmentation(x, generator)``.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, images are asked for where there is a table, or a setting makes no
+        sense.
+    """
+    is_image = len(input_shape) == 3
+    if augmentation == "auto":
+        if not is_image or min(input_shape[1:]) < _SMALLEST_IMAGE:
+            augmentation = "noise"
+        else:
+            augmentation = "affine" if input_shape[0] == 1 else "affine-color"
+    if isinstance(augmentation, str):
+        if augmentation not in AUGMENTATIONS:
+            raise ValueError(
+                f"Expected 'augmentation' among {AUGMENTATIONS}, None or a callable, got "
+                f"{augmentation!r}."
+            )
+        if augmentation != "noise" and not is_image:
+            raise ValueError(
+                f"Expected images for augmentation={augmentation!r}, got a table of "
+                f"{input_shape[0]} features. Pass images (n_samples, channels, height, width) or "
+                "image_shape, or use augmentation='noise'."
+            )
+        if augmentation == "noise":
+            return TableAugmentation()
+        return ImageAugmentation(**(_COLOR if augmentation == "affine-color" else {}))
+    if isinstance(augmentation, BaseEstimator):
+        augmentation = clone(augmentation)
+    if hasattr(augmentation, "check_settings"):
+        augmentation.check_settings()
+    return augmentation

@@ -1,0 +1,54 @@
+"""Agreement of two views of the same samples, and of the clusters' sizes with a prior."""
+
+from math import log
+
+
+def view_consistency_loss(log_p, log_p_view):
+    """Cross-entropy between the cluster probabilities of two views, both ways.
+
+    Parameters
+    ----------
+    log_p, log_p_view : Tensor of shape (n_samples, n_clusters)
+        Log-probabilities of the same samples in two views, in nats. The gradient flows through
+        both, as targets too: each view is drawn to be confident, not only to agree.
+
+    Returns
+    -------
+    loss : Tensor of shape ()
+        ``-mean_i sum_j (p_ij log q_ij + q_ij log p_ij) / 2``, at least 0.
+
+    References
+    ----------
+    .. [1] M. Caron et al. Unsupervised Learning of Visual Features by Contrasting Cluster
+       Assignments. NeurIPS 2020 (the swapped prediction).
+    .. [2] W. Hu et al. Learning Discrete Representations via Information Maximizing
+       Self-Augmented Training. ICML 2017.
+    """
+    cross = log_p.exp() * log_p_view + log_p_view.exp() * log_p
+    return -cross.sum() / (2 * len(log_p))
+
+
+def balance_loss(log_p, log_prior=None):
+    """Divergence of the mean cluster probability of a batch from a prior.
+
+    Parameters
+    ----------
+    log_p : Tensor of shape (n_samples, n_clusters)
+        Log-probabilities, in nats.
+    log_prior : Tensor of shape (n_clusters,), default=None
+        Logarithm of the expected share of each cluster; None expects equal shares.
+
+    Returns
+    -------
+    loss : Tensor of shape ()
+        ``sum_j m_j (log m_j - log prior_j)`` with ``m = mean_i p_i``: zero where the shares are
+        as expected, and ``log n_clusters`` where one of equally expected clusters holds all.
+
+    References
+    ----------
+    .. [1] A. Krause, P. Perona, R. Gomes. Discriminative Clustering by Regularized Information
+       Maximization. NeurIPS 2010.
+    """
+    log_mean = log_p.logsumexp(0) - log(len(log_p))  # (n_clusters,)
+    expected = -log(log_p.shape[1]) if log_prior is None else log_prior
+    return (log_mean.exp() * (log_mean - expected)).sum()
