@@ -72,7 +72,7 @@ PARTS = {
         "target alone, code of 64": Arm({"n_components": 64}, has_source=False),
     },
 }
-SIZES = {"accuracy": (10_000, 500), "ablation": (2000,), "source": (200, 500, 2000, 10_000)}
+SIZES = {"accuracy": (10_000, 4000, 500), "ablation": (2000,), "source": (200, 500, 2000, 10_000)}
 
 
 class TestAccuracy(Callback):

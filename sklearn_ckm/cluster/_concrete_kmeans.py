@@ -120,11 +120,12 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         Epochs of fine-tuning.
     history_ : list of dict
         One dict per epoch: ``phase``, ``epoch``, ``loss`` and its terms ``reconstruction`` and
-        ``clustering``; when fine-tuning also the monitors ``mean_max_probability``,
-        ``sampled_not_nearest``, ``embedding_variance``, ``within_over_variance``,
-        ``center_spread_over_variance``, ``min_cluster_fraction``, ``max_cluster_fraction``,
-        ``label_change``, ``center_gradient_direct``, ``center_gradient_indirect`` (norms, last
-        batch of the epoch) and ``temperature``. They are taken from the batches in training.
+        ``clustering``, with views also ``consistency`` and ``balance``; when fine-tuning also the
+        monitors ``mean_max_probability``, ``sampled_not_nearest``, ``embedding_variance``,
+        ``within_over_variance``, ``center_spread_over_variance``, ``min_cluster_fraction``,
+        ``max_cluster_fraction``, ``label_change``, ``center_gradient_direct``,
+        ``center_gradient_indirect`` (norms, last batch of the epoch) and ``temperature``. They are
+        taken from the batches in training, and from the rows as they are, not from their views.
     stop_reason_ : {"max_epochs", "converged", "callback", "collapsed"}
         Why training ended; ``"collapsed"`` comes with a ``ConvergenceWarning``.
     n_features_in_ : int
@@ -143,6 +144,17 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
     [0, 1]. Tables: features are centred, and divided by one common number where their standard
     deviations are of one order (at most ten times the median), else each by its own.
 
+    *Views.* With an augmentation, each batch of the fine-tuning holds its rows as they are and in a
+    view, and two terms join the loss: `lambda_consistency` times the cross-entropy, both ways,
+    between the cluster probabilities of a row and of its view, and `lambda_balance` times the
+    divergence of the mean probabilities from equal shares. With equal weights their sum is, up to
+    a constant, the negative mutual information of a row and the cluster of its view. The
+    temperature of these two terms starts at six times `temperature_` and falls to it over the first
+    half of `max_epochs`: soft assignments let rows leave the cluster in which k-means put them.
+    What a view must not change is a matter of the data: a 6 that is turned around is a 9, and noise
+    of a tenth of its spread may be all that a feature tells. Clusters whose sizes differ tenfold
+    can be split and merged for the sake of balance; see :doc:`/views`.
+
     *Number of clusters.* ``n_clusters="auto"`` looks at the pretrained embedding, in at most ten
     principal directions. Five times it draws half of the rows, at least 100 and at most 500.
     For 2 to 20 clusters, at most a tenth of the rows drawn, it computes the BIC of a Gaussian
@@ -152,7 +164,8 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
     there, that consist of separate kinds, or that have few rows. Look at ``n_clusters_curve_``, and
     take a number you know over an estimate.
 
-    *Differences from the paper.* The logits are scaled (`temperature`), the loss is form B with
+    *Differences from the paper.* There are views; ``augmentation=None`` leaves them out. The logits
+    are scaled (`temperature`), the loss is form B with
     the ReinMax gradient and no noise (see
     :class:`~sklearn_ckm.objectives.ConcreteKMeansObjective`), losses are means and not sums over
     samples, the fine-tuning goes on with the optimiser's state of the pretraining, and the centres
@@ -164,6 +177,10 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
        ICASSP 2020.
     .. [2] B. Gao, Y. Yang, H. Gouk, T. M. Hospedales. Deep Clustering for Domain Adaptation.
        ICASSP 2020, Eqs. 1 and 2.
+    .. [3] X. Ji, J. F. Henriques, A. Vedaldi. Invariant Information Clustering for Unsupervised
+       Image Classification and Segmentation. ICCV 2019 (mutual information between views).
+    .. [4] W. Hu, T. Miyato, S. Tokui, E. Matsumoto, M. Sugiyama. Learning Discrete Representations
+       via Information Maximizing Self-Augmented Training. ICML 2017.
 
     Examples
     --------
