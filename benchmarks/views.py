@@ -38,6 +38,7 @@ from sklearn_ckm.metrics import clustering_accuracy
 
 N_PIXELS = 16
 EPOCHS = {"pretrain_epochs": 25, "max_epochs": 25, "tol": 0.0}
+SETTINGS = json.dumps({"n_pixels": N_PIXELS, **EPOCHS}, sort_keys=True)
 MILESTONES = 0.95, 0.98  # accuracies whose first epoch is noted
 N_BINS = 15  # of the calibration error
 
@@ -115,17 +116,16 @@ def main():
                 for pair in options.pairs:
                     for size in options.sizes or SIZES[part]:
                         run_arms(options, part, pair, size, run)
-    report(read_rows(options.results), options.parts)
+    report(reported_rows(read_rows(options.results)), options.parts)
 
 
 def run_arms(options, part, pair, size, run):
     """Write a row for each arm that has none; arms that do the same share a row."""
-    settings = json.dumps({"n_pixels": N_PIXELS, **EPOCHS}, sort_keys=True)
     task = None
     for name, arm in PARTS[part].items():
         if options.arms and name not in options.arms:
             continue
-        key = (pair, str(size), json.dumps(vars(arm), sort_keys=True), str(run), settings)
+        key = (pair, str(size), json.dumps(vars(arm), sort_keys=True), str(run), SETTINGS)
         columns = ("pair", "size", "arm", "run", "settings")
         if key in {tuple(row[c] for c in columns) for row in read_rows(options.results)}:
             continue
@@ -198,6 +198,11 @@ def calibration_error(model, task):
     bins = np.minimum((confidence * N_BINS).astype(int), N_BINS - 1)
     gaps = [abs((is_right[bins == b] - confidence[bins == b]).sum()) for b in np.unique(bins)]
     return float(sum(gaps) / len(choice))
+
+
+def reported_rows(rows):
+    """Rows of the settings as they are now."""
+    return [row for row in rows if row["settings"] == SETTINGS]
 
 
 def report(rows, parts):

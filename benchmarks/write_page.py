@@ -1,6 +1,7 @@
 """Write the tables of the documentation from committed rows.
 
-docs/benchmarks.rst and a summary in README.rst, and the tables in docs/choosing_settings.rst.
+docs/benchmarks.rst and a summary in README.rst, and the tables in docs/choosing_settings.rst and
+docs/views.rst.
 
 python benchmarks/write_page.py [--check]
 """
@@ -15,6 +16,7 @@ import n_clusters
 import numpy as np
 import table1
 import table2
+import views
 from _common import RESULTS, read_rows
 from _digit_pairs import PAIRS
 from _tables import SCALES, SELECTION, pair_title, reported_rows, summarize
@@ -22,6 +24,12 @@ from _tables import SCALES, SELECTION, pair_title, reported_rows, summarize
 ROOT = Path(__file__).parent.parent
 PAGE, README = ROOT / "docs" / "benchmarks.rst", ROOT / "README.rst"
 CHOOSING = ROOT / "docs" / "choosing_settings.rst"
+VIEWS = ROOT / "docs" / "views.rst"
+VIEWS_TITLES = {
+    "accuracy": "Accuracy of the defaults, at most {size} images of either domain",
+    "ablation": "One part changed at a time, at most {size} images of either domain",
+    "source": "With the source and without, at most {size} target images",
+}
 PAIRS_REPORTED = ("svhn-mnist", "usps-mnist", "mnist-usps", "photos-mnist")
 PAIRS_OF_COUNTS = {
     "usps-mnist": "USPS → MNIST",
@@ -99,6 +107,7 @@ def main():
         (PAGE, make_page()),
         (README, make_readme(README.read_text())),
         (CHOOSING, make_choosing(CHOOSING.read_text())),
+        (VIEWS, make_views(VIEWS.read_text())),
     ):
         if not is_check:
             path.write_text(text)
@@ -165,6 +174,30 @@ def make_choosing(text):
     header = ["data", "classes", *ANSWERS.values()]
     title = "Estimates within one of the number of classes; mean absolute error"
     return replace_between(text, "counts", [list_table(title, header, lines)])
+
+
+def make_views(text):
+    """Return the page on views with its tables between their marks."""
+    rows, tables = views.reported_rows(read_rows(RESULTS / "views.csv")), []
+    for part, sizes in views.SIZES.items():
+        for size in sizes:
+            lines = [
+                [PAIRS[pair][0], name, *views_cells(mine)]
+                for pair in PAIRS_REPORTED
+                for name, mine in views.of_arms(rows, part, pair, size)
+            ]
+            if lines:
+                header = ["data", "", "accuracy", "worst", "calibration error", "runs"]
+                tables.append(list_table(VIEWS_TITLES[part].format(size=size), header, lines))
+    return replace_between(text, "views", tables)
+
+
+def views_cells(rows):
+    """Accuracy, the worst one, calibration error and number of rows of one arm, as text."""
+    mean, sd, _, n = summarize(rows)
+    worst = min(100 * float(row["accuracy"]) for row in rows)
+    error = summarize(rows, "calibration_error")[0]
+    return [f"{mean:.1f} ± {sd:.1f}", f"{worst:.1f}", f"{error:.1f}", str(n)]
 
 
 def total(by_pair):

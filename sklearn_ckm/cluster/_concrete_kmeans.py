@@ -153,7 +153,8 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
     half of `max_epochs`: soft assignments let rows leave the cluster in which k-means put them.
     What a view must not change is a matter of the data: a 6 that is turned around is a 9, and noise
     of a tenth of its spread may be all that a feature tells. Clusters whose sizes differ tenfold
-    can be split and merged for the sake of balance; see :doc:`/views`.
+    can be split and merged for the sake of balance: a smaller `lambda_balance` lets them be, at
+    the risk of empty clusters.
 
     *Number of clusters.* ``n_clusters="auto"`` looks at the pretrained embedding, in at most ten
     principal directions. Five times it draws half of the rows, at least 100 and at most 500.
