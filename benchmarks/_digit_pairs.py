@@ -52,7 +52,7 @@ class Task:
     y_test: np.ndarray
 
 
-def load_task(pair, folder, *, n_pixels, n_rows, run, download=False):
+def load_task(pair, folder, *, n_pixels, n_rows, run, download=False, target=TARGET):
     """Load a pair of domains, images of `n_pixels` a side.
 
     The training splits give source and target, at most `n_rows` rows of each (None: all), drawn
@@ -60,24 +60,24 @@ def load_task(pair, folder, *, n_pixels, n_rows, run, download=False):
     digits are the same in every run. What is missing in the folder is fetched if `download` is set.
     """
     if pair == "bundled":
-        return _bundled_task(n_rows, run)
+        return _bundled_task(n_rows, run, target)
     try:
-        return _load_files(pair, folder, n_pixels, n_rows, run)
+        return _load_files(pair, folder, n_pixels, n_rows, run, target)
     except FileNotFoundError:
         if not download:
             raise
     fetch_digits(PAIRS[pair][1], folder)
-    return _load_files(pair, folder, n_pixels, n_rows, run)
+    return _load_files(pair, folder, n_pixels, n_rows, run, target)
 
 
-def _load_files(pair, folder, n_pixels, n_rows, run):
+def _load_files(pair, folder, n_pixels, n_rows, run, classes):
     """Read and draw the rows of a pair from a folder."""
     _, _, load_source, load_target, n_channels = PAIRS[pair]
     rng = np.random.default_rng(run)
     formatter = ImageFormatter((n_channels, n_pixels, n_pixels))
     source = load_source(folder, classes=SOURCE, subset="train")
-    target = load_target(folder, classes=TARGET, subset="train")
-    test = load_target(folder, classes=TARGET, subset="test")
+    target = load_target(folder, classes=classes, subset="train")
+    test = load_target(folder, classes=classes, subset="test")
     parts = [_sample(rng, *source, n_rows), _sample(rng, *target, n_rows), test]
     return Task(*(part for X, y in parts for part in (formatter.transform(X), y)))
 
@@ -89,12 +89,12 @@ def _sample(rng, X, y, n_rows):
     return X[rows], y[rows]
 
 
-def _bundled_task(n_rows, run):
+def _bundled_task(n_rows, run, classes):
     """Digits that come with scikit-learn, for trying the scripts; half of the target is held out.
 
     They have 8x8 pixels, whatever the size that was asked for.
     """
-    data = load_digits_on_photos(source_classes=SOURCE, target_classes=TARGET)
+    data = load_digits_on_photos(source_classes=SOURCE, target_classes=classes)
     rng = np.random.default_rng(run)
     is_test = rng.permutation(len(data.y_tgt)) % 2 == 0
     X_src, y_src = _sample(rng, data.X_src, data.y_src, n_rows)

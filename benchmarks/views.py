@@ -3,9 +3,10 @@
 Three questions, one CSV. ``accuracy``: the defaults on every pair, without labels and with two a
 class, on up to 10,000 images of either domain, and on 500 of the target. ``ablation``: one part
 changed at a time, on 2,000 images of either domain. ``source``: the target alone against the target
-with the source, for targets of several sizes. Classes and test splits are those of table1.py; a
-run draws its rows anew and seeds everything. Accuracy is that of the last epoch, never of the best
-one. Rows are written as they end: an interrupted script resumes.
+with the source, for targets of several sizes. ``misuse``: targets and settings that the method does
+not expect. Classes and test splits are those of table1.py (but in ``misuse``); a run draws its rows
+anew and seeds everything. Accuracy is that of the last epoch, never of the best one. Rows are
+written as they end: an interrupted script resumes.
 
     python benchmarks/views.py --data FOLDER [--parts ablation] [--pairs usps-mnist] [--runs 0 1]
 """
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from _common import RESULTS, append_row, environment, read_rows
-from _digit_pairs import N_CLUSTERS, PAIRS, load_task
+from _digit_pairs import N_CLUSTERS, PAIRS, TARGET, load_task
 from _tables import clustering_row, summarize
 from scipy.optimize import linear_sum_assignment
 from sklearn.exceptions import ConvergenceWarning
@@ -50,6 +51,16 @@ class Arm:
     params: dict[str, Any] = field(default_factory=dict)
     has_source: bool = True
     n_shots: int = 0
+    n_clusters: int = N_CLUSTERS
+    classes: tuple = TARGET
+    ratio: float = 1.0  # of the largest to the smallest class of the target
+
+    def key(self):
+        """Text of what makes it another arm."""
+        plain = vars(Arm())
+        always = ("params", "has_source", "n_shots")
+        changed = {k: v for k, v in vars(self).items() if k in always or v != plain[k]}
+        return json.dumps(changed, sort_keys=True)
 
 
 DEFAULT = Arm()
@@ -72,8 +83,23 @@ PARTS = {
         "with the source, code of 64": Arm({"n_components": 64}),
         "target alone, code of 64": Arm({"n_components": 64}, has_source=False),
     },
+    "misuse": {
+        "as it is meant": DEFAULT,
+        "three clusters": Arm(n_clusters=3),
+        "eight clusters": Arm(n_clusters=8),
+        "classes of 10 : 1": Arm(ratio=10.0),
+        "classes of 10 : 1, lambda_balance 5": Arm({"lambda_balance": 5.0}, ratio=10.0),
+        "lambda_balance 5": Arm({"lambda_balance": 5.0}),
+        "one class": Arm(classes=(5,)),
+        "target classes 3-7, two of the source": Arm(classes=(3, 4, 5, 6, 7)),
+    },
 }
-SIZES = {"accuracy": (10_000, 2000, 500), "ablation": (2000,), "source": (200, 500, 2000, 10_000)}
+SIZES = {
+    "accuracy": (10_000, 2000, 500),
+    "ablation": (2000,),
+    "source": (200, 500, 2000, 10_000),
+    "misuse": (2000,),
+}
 
 
 class TestAccuracy(Callback):
@@ -121,28 +147,46 @@ def main():
 
 def run_arms(options, part, pair, size, run):
     """Write a row for each arm that has none; arms that do the same share a row."""
-    task = None
+    tasks = {}
     for name, arm in PARTS[part].items():
         if options.arms and name not in options.arms:
             continue
-        key = (pair, str(size), json.dumps(vars(arm), sort_keys=True), str(run), SETTINGS)
+        key = (pair, str(size), arm.key(), str(run), SETTINGS)
         columns = ("pair", "size", "arm", "run", "settings")
         if key in {tuple(row[c] for c in columns) for row in read_rows(options.results)}:
             continue
-        if task is None:
-            task = load_target_of(pair, options.data, size, run)
-        row = {**dict(zip(columns, key, strict=True)), **fit_and_score(task, arm, run)}
+        target = arm.classes, arm.ratio
+        if target not in tasks:
+            tasks[target] = load_target_of(pair, options.data, size, run, *target)
+        row = {**dict(zip(columns, key, strict=True)), **fit_and_score(tasks[target], arm, run)}
         append_row(options.results, {**row, **environment()})
         print(pair, size, f"run {run}", name, row["accuracy"], row["seconds"], "s", flush=True)
 
 
-def load_target_of(pair, folder, size, run):
+def load_target_of(pair, folder, size, run, classes, ratio):
     """A pair with at most `size` target rows, and at least 2,000 of the source."""
-    task = load_task(pair, folder, n_pixels=N_PIXELS, n_rows=max(size, 2000), run=run)
+    n_rows = max(size, 2000)
+    task = load_task(pair, folder, n_pixels=N_PIXELS, n_rows=n_rows, run=run, target=classes)
+    if ratio > 1:
+        task.X_tgt, task.y_tgt = thin_out(task.X_tgt, task.y_tgt, ratio, run)
+        task.X_test, task.y_test = thin_out(task.X_test, task.y_test, ratio, run)
     if size < len(task.X_tgt):
         rows = np.random.default_rng(run).choice(len(task.X_tgt), size, replace=False)
         task.X_tgt, task.y_tgt = task.X_tgt[rows], task.y_tgt[rows]
     return task
+
+
+def thin_out(X, y, ratio, run):
+    """Rows of which the largest class has `ratio` times the smallest, in geometric steps."""
+    classes, counts = np.unique(y, return_counts=True)
+    rng = np.random.default_rng(run)
+    sizes = (counts.min() * np.geomspace(1, 1 / ratio, len(classes))).astype(int)
+    rows = [
+        rng.choice(np.flatnonzero(y == c), size, replace=False)
+        for c, size in zip(rng.permutation(classes), sizes, strict=True)
+    ]
+    rows = rng.permutation(np.concatenate(rows))
+    return X[rows], y[rows]
 
 
 def fit_and_score(task, arm, run):
@@ -157,12 +201,12 @@ def fit_and_score(task, arm, run):
             n_more = n_steps(len(task.X_tgt), len(task.X_src)) / n_steps(len(task.X_tgt))
             for phase in ("pretrain_epochs", "max_epochs"):  # as many updates as with the source
                 kwargs[phase] = round(kwargs[phase] * n_more)
-            model = ConcreteKMeans(N_CLUSTERS, **kwargs).fit(task.X_tgt)
+            model = ConcreteKMeans(arm.n_clusters, **kwargs).fit(task.X_tgt)
         elif arm.n_shots:
             y_few = keep_few_labels(task.y_tgt, arm.n_shots, random_state=run)
             model = CKMSemiSupervisedAdapter(**kwargs).fit(task.X_src, **source, y_tgt=y_few)
         else:
-            model = CKMDomainAdapter(N_CLUSTERS, **kwargs).fit(task.X_src, **source)
+            model = CKMDomainAdapter(arm.n_clusters, **kwargs).fit(task.X_src, **source)
     seconds = time.perf_counter() - start
     predicted = model.predict(task.X_test)
     measure = accuracy_score if arm.n_shots else clustering_accuracy
@@ -224,7 +268,7 @@ def report(rows, parts):
 def of_arms(rows, part, pair, size):
     """Yield the arms of a part that have rows, with these."""
     for name, arm in PARTS[part].items():
-        key = (pair, str(size), json.dumps(vars(arm), sort_keys=True))
+        key = (pair, str(size), arm.key())
         mine = [row for row in rows if (row["pair"], row["size"], row["arm"]) == key]
         if mine:
             yield name, mine

@@ -29,6 +29,7 @@ VIEWS_TITLES = {
     "accuracy": "Accuracy of the defaults, at most {size} images of either domain",
     "ablation": "One part changed at a time, at most {size} images of either domain",
     "source": "With the source and without, at most {size} target images",
+    "misuse": "What the method does not expect, at most {size} images of either domain",
 }
 PAIRS_REPORTED = ("svhn-mnist", "usps-mnist", "mnist-usps", "photos-mnist")
 PAIRS_OF_COUNTS = {

@@ -355,8 +355,8 @@ class BaseDeepClusterer(BaseDeepEstimator):
             self.stop_reason_ = "collapsed"
             warnings.warn(
                 f"{type(self).__name__} ended with centres that cannot be trusted: "
-                f"{'; '.join(problems)}. Try another random_state, a larger n_init, fewer "
-                "clusters, a smaller lambda_clustering or "
+                f"{'; '.join(problems)}. Try more epochs, another random_state, a larger n_init, "
+                "fewer clusters, a smaller lambda_clustering or "
                 "ConcreteKMeansObjective(reseed_empty=True).",
                 ConvergenceWarning,
                 stacklevel=7,  # the caller of fit, past the context managers

@@ -135,3 +135,50 @@ def test_grid_pretrains_once_for_each_data_set(load, monkeypatch):
     assert row["n_pretrainings"] == 4
     assert row["n_fits"] == row["n_pretrainings_without"] == 2 * 3 + 1
     assert row["is_equal"]
+
+
+def test_unequal_classes_have_the_ratio_asked_for(load):
+    module = load("views")
+    y = np.repeat([3, 4, 5, 6, 7], [50, 60, 70, 80, 90])
+    X, thinned = module.thin_out(np.arange(len(y)), y, 10.0, run=0)
+    counts = np.sort(np.unique(thinned, return_counts=True)[1])
+    assert counts.tolist() == [5, 8, 15, 28, 50]
+    np.testing.assert_array_equal(y[X], thinned)
+
+
+def test_arms_that_differ_have_keys_that_differ(load):
+    module = load("views")
+    for arms in module.PARTS.values():
+        assert len({arm.key() for arm in arms.values()}) == len(arms)
+    keys = [module.PARTS[part][name].key() for part, name in (("ablation", "no source"),)]
+    assert keys == [module.PARTS["source"]["target alone"].key()]  # one row serves both
+
+
+class Answers:
+    """A model that is sure to a given degree."""
+
+    def __init__(self, choice, confidence):
+        self.proba = np.full((len(choice), 2), 1 - confidence)
+        self.proba[np.arange(len(choice)), choice] = confidence
+
+    def predict_proba(self, X):
+        return self.proba
+
+
+@pytest.mark.parametrize("names", [[7, 9], [9, 7]])
+def test_calibration_error_is_confidence_less_accuracy_after_matching(load, names):
+    module = load("views")
+    choice = np.repeat([0, 1], [6, 4])
+    y = np.array(names)[choice]
+    y[0] = names[1]  # nine of ten are right
+    task = module.load_task("bundled", None, n_pixels=8, n_rows=None, run=0)
+    task.X_test, task.y_test = np.zeros((10, 1)), y
+    assert module.calibration_error(Answers(choice, 0.95), task) == pytest.approx(0.05)
+    assert module.calibration_error(Answers(choice, 0.8), task) == pytest.approx(0.1)
+
+
+def test_target_alone_is_trained_for_as_many_updates(load):
+    module = load("views")
+    assert module.n_steps(500) == 16  # batches of 32
+    assert module.n_steps(500, 2000) == 33  # batches of 62
+    assert module.n_steps(10_000, 4000) == 40  # batches of 256

@@ -120,14 +120,16 @@ class JointCriterion(nn.Module):
     def _with_views(self, batch, n_views, generator):
         """Rows of the batch, the source's and the labelled ones changed, and views of the target.
 
-        An augmentation may look at the whole of what it gets, so it gets one domain at a time.
+        An augmentation may look at the whole of what it gets, so it gets one domain at a time, the
+        few labelled rows among the others.
         """
         source, target, shots = batch.x.split(
             [batch.n_source, len(batch.target_index), len(batch.x) - batch.n_rows]
         )
+        changed = torch.cat([shots, target]) if len(shots) else target[:n_views]
         with torch.autocast(batch.x.device.type, enabled=False):
-            views = [self._view(x, generator) for x in (source, shots, target[:n_views])]
-        return torch.cat([views[0], target, *views[1:]])
+            views = [self._view(x, generator) for x in (source, changed)]
+        return torch.cat([views[0], target, views[1][: len(shots) + n_views]])
 
     def _view(self, x, generator):
         if not len(x):

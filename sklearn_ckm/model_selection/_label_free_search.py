@@ -106,7 +106,7 @@ class LabelFreeSearchCV(GridSearchCV):
     >>> from sklearn_ckm.model_selection import LabelFreeSearchCV
     >>> X, y = make_blobs(350, centers=7, n_features=4, random_state=0)
     >>> source, target = y < 4, y >= 4
-    >>> model = CKMDomainAdapter(3, pretrain_epochs=5, max_epochs=5, random_state=0)
+    >>> model = CKMDomainAdapter(3, pretrain_epochs=5, max_epochs=20, random_state=0)
     >>> search = LabelFreeSearchCV(model, {"lambda_clustering": [0.01, 0.1]}, random_state=0)
     >>> search.fit(X[source], y[source], X_tgt=X[target]).best_estimator_.labels_.shape
     (150,)

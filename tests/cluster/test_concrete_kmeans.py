@@ -175,6 +175,7 @@ def test_without_epochs_it_is_an_autoencoder_with_kmeans():
     assert {record["phase"] for record in model.history_} == {"pretrain"}
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_pretraining_may_be_left_out():
     model = concrete(pretrain_epochs=0).fit(X)
     assert [record["phase"] for record in model.history_] == ["finetune"] * 3
@@ -376,24 +377,42 @@ def test_verbose_changes_no_result(fitted, verbose):
 # history and reasons to stop --------------------------------------------------------------------
 
 
-def test_history_has_one_plain_record_for_each_epoch(fitted):
-    assert [r["phase"] for r in fitted.history_] == ["pretrain"] * 3 + ["finetune"] * 3
-    assert [r["epoch"] for r in fitted.history_] == [1, 2, 3] * 2
-    assert fitted.n_iter_ == 3
-    for record in fitted.history_[:3]:
+@pytest.mark.parametrize(
+    ("params", "view_terms"),
+    [
+        ({}, {"consistency", "balance"}),
+        ({"lambda_consistency": 0.0, "lambda_balance": 0.0}, set()),
+        ({"augmentation": None}, set()),
+    ],
+)
+def test_history_has_one_plain_record_for_each_epoch(params, view_terms):
+    model = concrete(**params).fit(X)
+    assert [r["phase"] for r in model.history_] == ["pretrain"] * 3 + ["finetune"] * 3
+    assert [r["epoch"] for r in model.history_] == [1, 2, 3] * 2
+    assert model.n_iter_ == 3
+    for record in model.history_[:3]:
         assert set(record) == {"phase", "epoch", "loss", "reconstruction"}
-    for record in fitted.history_[3:]:
+    for record in model.history_[3:]:
         terms = {"phase", "epoch", "loss", "reconstruction", "clustering"}
-        assert set(record) == terms | MONITORS
+        assert set(record) == terms | view_terms | MONITORS
         numbers = [value for name, value in record.items() if name not in ("phase", "epoch")]
         assert all(type(value) is float and np.isfinite(value) for value in numbers)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.1, 5.0])
-def test_loss_is_the_weighted_sum_of_its_terms(weight):
-    for record in concrete(lambda_clustering=weight).fit(X).history_[3:]:
+def test_loss_without_views_is_the_weighted_sum_of_its_terms(weight):
+    for record in concrete(lambda_clustering=weight, augmentation=None).fit(X).history_[3:]:
         expected = record["reconstruction"] + weight * record["clustering"]
         assert record["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("weights", [(0.0, 10.0, 10.0), (0.1, 0.5, 2.0), (5.0, 0.0, 3.0)])
+def test_loss_with_views_is_the_weighted_sum_of_its_terms(weights):
+    lambdas = dict(zip(("clustering", "consistency", "balance"), weights, strict=True))
+    model = concrete(**{f"lambda_{term}": weight for term, weight in lambdas.items()})
+    for record in model.fit(X).history_[3:]:
+        weighted = sum(weight * record[term] for term, weight in lambdas.items())
+        assert record["loss"] == pytest.approx(record["reconstruction"] + weighted, rel=1e-5)
 
 
 def test_monitors_describe_the_model_where_nothing_moves():
@@ -443,6 +462,7 @@ def test_early_stopping_of_skorch_ends_its_phase_only():
 
 LITERAL = {
     "n_clusters": 4,
+    "augmentation": None,
     "temperature": 1.0,
     "lr": 1e-2,
     "max_epochs": 30,

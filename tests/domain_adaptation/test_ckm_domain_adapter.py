@@ -178,14 +178,23 @@ def test_unlabelled_source_is_the_same_as_no_labels(missing):
     assert "classification" not in model.history_[-1]
 
 
-def test_unlabelled_source_rows_take_part_in_the_reconstruction_only():
+def halved(x, generator):
+    """A view that can be told beforehand."""
+    return x / 2
+
+
+@pytest.mark.parametrize("augmentation", [None, halved])
+def test_unlabelled_source_rows_take_part_in_the_reconstruction_only(augmentation):
     # One batch holds everything and nothing moves, so the recorded losses are those of the model.
     y = np.array(some_missing(np.nan))
     frozen = {"lr": 1e-20, "pretrain_epochs": 0, "max_epochs": 1, "source_sampling": "natural"}
-    model = adapter(**frozen).fit(X_SRC, y, X_tgt=X_TGT)
+    model = adapter(augmentation=augmentation, **frozen).fit(X_SRC, y, X_tgt=X_TGT)
     module, record = model._net.module_, model.history_[0]
     with torch.no_grad():
-        x = model._scaler.to_tensor(np.vstack([X_SRC, X_TGT]))
+        x_source, x_target = model._scaler.to_tensor(X_SRC), model._scaler.to_tensor(X_TGT)
+        if augmentation is not None:  # the source takes part in a view alone
+            x_source = augmentation(x_source, None)
+        x = torch.cat([x_source, x_target])
         z, reconstruction = module(x)
         squares = (x - reconstruction).square().sum(1).numpy()
         logits = module.classifier(z[: len(X_SRC)])
@@ -246,6 +255,7 @@ def test_source_classifier_learns_the_source_classes(long_fitted):
 def test_balanced_sampling_weighs_rare_classes_as_much_as_frequent_ones():
     rows = np.hstack([np.flatnonzero(Y_SRC == 0), np.flatnonzero(Y_SRC == 1)[:2]])
     params = {"lr": 1e-20, "pretrain_epochs": 0, "max_epochs": 300, "tol": 0.0}
+    params["augmentation"] = None  # the losses are those of the rows as they are
     losses, expected = {}, {}
     for sampling in ("balanced", "natural"):
         model = adapter(source_sampling=sampling, **params)
@@ -369,7 +379,7 @@ def test_scale_of_the_inputs_is_learned_from_both_domains():
 
 # history ----------------------------------------------------------------------------------------
 
-LOSSES = {"reconstruction", "clustering", "classification"}
+LOSSES = {"reconstruction", "clustering", "classification", "consistency", "balance"}
 
 
 def test_history_holds_every_loss_term(fitted):
@@ -381,8 +391,9 @@ def test_history_holds_every_loss_term(fitted):
 
 
 @pytest.mark.parametrize("lambdas", [(0.1, 1.0), (2.0, 0.3), (0.0, 0.0)])
-def test_loss_is_the_weighted_sum_of_its_terms(lambdas):
-    model = adapter(lambda_clustering=lambdas[0], lambda_classification=lambdas[1])
+def test_loss_without_views_is_the_weighted_sum_of_its_terms(lambdas):
+    params = {"lambda_clustering": lambdas[0], "lambda_classification": lambdas[1]}
+    model = adapter(augmentation=None, **params)
     for record in model.fit(X_SRC, Y_SRC, X_tgt=X_TGT).history_[3:]:
         expected = (
             record["reconstruction"]
@@ -390,6 +401,16 @@ def test_loss_is_the_weighted_sum_of_its_terms(lambdas):
             + lambdas[1] * record["classification"]
         )
         assert record["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("weights", [(0.1, 1.0, 10.0, 10.0), (2.0, 0.3, 0.5, 0.0), (0, 0, 0, 3.0)])
+def test_loss_with_views_is_the_weighted_sum_of_its_terms(weights):
+    terms = ("clustering", "classification", "consistency", "balance")
+    lambdas = dict(zip(terms, weights, strict=True))
+    model = adapter(**{f"lambda_{term}": weight for term, weight in lambdas.items()})
+    for record in model.fit(X_SRC, Y_SRC, X_tgt=X_TGT).history_[3:]:
+        weighted = sum(weight * record[term] for term, weight in lambdas.items())
+        assert record["loss"] == pytest.approx(record["reconstruction"] + weighted, rel=1e-5)
 
 
 # behaviour --------------------------------------------------------------------------------------
@@ -411,6 +432,7 @@ def planted_accuracy(seed, lambda_clustering):
         n_clusters=5,
         n_components=5,
         encoder="mlp-small",
+        augmentation=None,  # the views' terms alone keep the clusters as well
         lambda_clustering=lambda_clustering,
         lambda_classification=10.0,
         pretrain_epochs=5,
@@ -436,16 +458,15 @@ def test_clustering_term_keeps_the_clusters_while_the_source_moves_the_embedding
 
 def test_score_with_tags_rates_target_rows_only():
     """A model that only tells the domains apart scores high without tags, and 0 with them."""
-    X = np.vstack([X_SRC, X_TGT])
-    tags = np.repeat([0, -1], [len(X_SRC), len(X_TGT)])
-    model = adapter().fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+    far = X_TGT + 40
+    rows = np.vstack([X_SRC, far])
+    model = adapter(max_epochs=0).fit(X_SRC, Y_SRC, X_tgt=far)
     with torch.no_grad():
-        z = torch.from_numpy(model.transform(X)).float()
-        centers = torch.stack([z[tags >= 0].mean(0), z[tags < 0].mean(0)])
+        z = torch.from_numpy(model.transform(rows)).float()
+        centers = torch.stack([z[TAGS >= 0].mean(0), z[TAGS < 0].mean(0)])
         model._net.module_.centers.positions.copy_(centers)
-    tagged = model.score(X, sample_domain=tags)
-    assert tagged == model.score(X_TGT)
-    assert tagged < model.score(X)
+    assert model.score(rows, sample_domain=TAGS) == model.score(far) == 0
+    assert model.score(rows) > 0.9
 
 
 # source in the pretraining alone ----------------------------------------------------------------

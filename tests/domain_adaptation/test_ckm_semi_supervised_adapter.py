@@ -17,6 +17,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch.nn.functional import cross_entropy
 
 from sklearn_ckm import CKMSemiSupervisedAdapter
 from sklearn_ckm._training._criteria import JointCriterion
@@ -271,6 +272,11 @@ def test_it_is_a_classifier_that_needs_labels():
 # loss of the labelled rows ----------------------------------------------------------------------
 
 
+def halved(x, generator):
+    """A view that can be told beforehand."""
+    return x / 2
+
+
 def kshot_loss_by_hand(model, y):
     rows = np.flatnonzero(y >= 0)
     probabilities = probabilities_by_hand(model, X_TGT[rows])
@@ -282,11 +288,23 @@ def kshot_loss_by_hand(model, y):
 def test_kshot_loss_is_the_cross_entropy_of_all_labelled_rows_in_every_step(batch_size):
     # Nothing moves, so the mean over the batches is the loss of the model that comes out. A batch
     # of 8 rows of 40 would hold one or two of the seven labelled rows.
-    model = fit(batch_size=batch_size, temperature=0.01, **FROZEN)
+    params = {"batch_size": batch_size, "temperature": 0.01, **FROZEN}
+    model = fit(augmentation=None, **params)
     expected = kshot_loss_by_hand(model, Y_FEW)
     assert expected > 0.01
     assert model.history_[-1]["kshot"] == pytest.approx(expected, rel=1e-4)
     assert expected != pytest.approx(kshot_loss_by_hand(model, Y_TGT), rel=1e-2)
+    # with views, it is that of the labelled rows in a view
+    viewed = fit(augmentation=halved, **params)
+    scaler, module = viewed._scaler, viewed._net.module_
+    with torch.no_grad():
+        z = module(halved(scaler.to_tensor(X_TGT[Y_FEW >= 0]), None))[0]
+        distances = (z[:, None] - module.centers.positions).square().sum(2)
+        logits = -distances.double() / viewed.temperature_
+        y = torch.from_numpy(Y_FEW[Y_FEW >= 0] - 3)
+        expected_in_view = float(cross_entropy(logits, y))
+    assert viewed.history_[-1]["kshot"] == pytest.approx(expected_in_view, rel=1e-4)
+    assert expected_in_view != pytest.approx(expected, rel=1e-2)
 
 
 def test_few_labelled_rows_are_not_in_the_unlabelled_pool():
@@ -301,9 +319,9 @@ def test_few_labelled_rows_are_not_in_the_unlabelled_pool():
 
 
 @pytest.mark.parametrize("lambdas", [(0.1, 1.0, 1.0), (2.0, 0.3, 0.7), (0.0, 0.0, 0.0)])
-def test_loss_is_the_weighted_sum_of_its_terms(lambdas):
+def test_loss_without_views_is_the_weighted_sum_of_its_terms(lambdas):
     names = "lambda_clustering", "lambda_classification", "lambda_kshot"
-    model = fit(**dict(zip(names, lambdas, strict=True)))
+    model = fit(augmentation=None, **dict(zip(names, lambdas, strict=True)))
     assert [record["phase"] for record in model.history_] == ["pretrain"] * 3 + ["finetune"] * 3
     for record in model.history_[3:]:
         expected = (
@@ -313,6 +331,18 @@ def test_loss_is_the_weighted_sum_of_its_terms(lambdas):
             + lambdas[2] * record["kshot"]
         )
         assert record["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "weights", [(0.1, 1.0, 1.0, 10.0, 10.0), (2.0, 0.3, 0.7, 0.5, 0.0), (0.0, 0.0, 0.0, 0.0, 3.0)]
+)
+def test_loss_with_views_is_the_weighted_sum_of_its_terms(weights):
+    terms = ("clustering", "classification", "kshot", "consistency", "balance")
+    lambdas = dict(zip(terms, weights, strict=True))
+    model = fit(**{f"lambda_{term}": weight for term, weight in lambdas.items()})
+    for record in model.history_[3:]:
+        weighted = sum(weight * record[term] for term, weight in lambdas.items())
+        assert record["loss"] == pytest.approx(record["reconstruction"] + weighted, rel=1e-5)
 
 
 def test_gradients_of_the_kshot_loss():
@@ -369,7 +399,8 @@ def test_without_domains_every_row_is_target_and_labelled_rows_source():
 
 @ANY_CENTERS
 def test_without_domains_minus_one_is_a_class():
-    model = adapter().fit(X, np.hstack([Y_SRC, np.full(40, -1)]))
+    # The start, one centre between the two groups of this class, gets about half right.
+    model = adapter(max_epochs=30).fit(X, np.hstack([Y_SRC, np.full(40, -1)]))
     assert_array_equal(model.classes_, [-1, 0, 1, 2])
     assert_array_equal(model.source_classes_, [-1, 0, 1, 2])
     assert model.score(X[60:], np.full(40, -1)) > 0.9
@@ -632,10 +663,10 @@ def test_score_without_tags_takes_minus_one_for_a_class(fitted):
 
 
 def test_score_with_tags_counts_target_rows_only(fitted):
-    y = np.hstack([np.full(60, 3), TRUTH])
+    y = np.hstack([fitted.predict(X_SRC), TRUTH])  # right on every source row
     score = fitted.score(X, y, sample_domain=TAGS)
     assert score == fitted.score(X_TGT, TRUTH)
-    assert score != fitted.score(X, y)
+    assert score < fitted.score(X, y)
     mixed = [*["s"] * 60, *TRUTH.tolist()]
     assert fitted.score(X, mixed, sample_domain=TAGS) == score
 
@@ -963,8 +994,8 @@ def crossed_accuracy(seed, *, is_shuffled=False, **params):
 
 @ANY_CENTERS
 def test_shots_decide_what_is_told_apart():
-    # Seen with five seeds: at least 0.99; at most 0.65 with names shuffled among the shots, and at
-    # most 0.62 where the shots only start the centres, which then go after the wider axis.
+    # Seen with five seeds: at least 0.99; at most 0.53 with names shuffled among the shots, and at
+    # most 0.50 where the shots only start the centres, which then go after the wider axis.
     seeds = range(2)
     assert min(crossed_accuracy(seed) for seed in seeds) > 0.9
     assert max(crossed_accuracy(seed, is_shuffled=True) for seed in seeds) < 0.75

@@ -200,9 +200,21 @@ def test_centers_move_in_training_and_not_without(make, objective, started):
     assert [row["phase"] for row in untouched.history_] == ["pretrain"] * 2
 
 
-def test_centers_stay_where_the_term_has_no_weight(make, objective, started):
-    model = fit(make(objective=objective, lambda_clustering=0.0))
+@pytest.mark.parametrize(
+    "params", [{"augmentation": None}, {"lambda_consistency": 0.0, "lambda_balance": 0.0}]
+)
+def test_centers_stay_where_no_term_has_a_weight(make, objective, started, params):
+    model = fit(make(objective=objective, lambda_clustering=0.0, **params))
     assert_array_equal(model.cluster_centers_, started["positions"][0])
+
+
+@pytest.mark.parametrize("term", ["lambda_consistency", "lambda_balance"])
+def test_views_move_the_centers_where_the_clustering_term_has_no_weight(
+    make, objective, started, term
+):
+    lambdas = {"lambda_clustering": 0.0, "lambda_consistency": 0.0, "lambda_balance": 0.0}
+    model = fit(make(objective=objective, **{**lambdas, term: 1.0}))
+    assert (model.cluster_centers_ != started["positions"][0]).all(1).all()  # every centre
 
 
 @pytest.mark.parametrize("max_epochs", [0, 2])
