@@ -12,7 +12,7 @@ from _oracles import (
 from torch import nn
 
 from sklearn_ckm._training._batches import Batch
-from sklearn_ckm._training._criteria import JointCriterion, ReconstructionCriterion
+from sklearn_ckm._training._criteria import JointCriterion, ReconstructionCriterion, softness
 from sklearn_ckm.augmentation import ImageAugmentation, TableAugmentation
 from sklearn_ckm.losses import classification_loss, reconstruction_loss
 from sklearn_ckm.modules import Centers, ClusteringModel
@@ -442,13 +442,21 @@ def opposite(x, generator):
 
 
 def run_views(
-    model, batch, augmentation=opposite, weights=VIEW_WEIGHTS, *, objective=None, seed=0, state=None
+    model,
+    batch,
+    augmentation=opposite,
+    weights=VIEW_WEIGHTS,
+    *,
+    objective=None,
+    seed=0,
+    state=None,
+    progress=0.9,
 ):
     criterion = JointCriterion(
         objective or ConcreteKMeansObjective(), *KSHOT_WEIGHTS, augmentation=augmentation, **weights
     )
     generator = make_generator(seed, batch.x.device)
-    return criterion(model, batch, progress=0.9, generator=generator, state=state)
+    return criterion(model, batch, progress=progress, generator=generator, state=state)
 
 
 def domains(batch):
@@ -614,6 +622,25 @@ def test_total_with_views_is_the_weighted_sum(weights, objective):
     expected += sum(w * terms[name].item() for w, name in zip(KSHOT_WEIGHTS, names, strict=True))
     expected += sum(weights.get(f"lambda_{name}", 0.0) * terms[name].item() for name in VIEW_TERMS)
     assert terms["loss"].item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("progress", "factor"), [(0.0, 6.0), (0.25, 6.0**0.5), (0.5, 1.0)])
+def test_view_terms_are_softer_at_first_and_the_others_are_not(progress, factor):
+    model, batch = make_model(), make_shots()
+    terms, _ = run_views(model, batch, progress=progress)
+    as_sharp, _ = run_views(model, batch)
+    model.centers.set_temperature(2.0 * factor)
+    expected, _ = run_views(model, batch)
+    for name in VIEW_TERMS:
+        assert terms[name].item() == pytest.approx(expected[name].item(), rel=1e-5)
+    for name in (*TERMS, "kshot"):
+        assert terms[name].item() == as_sharp[name].item()
+
+
+def test_softness_falls_to_one_and_stays_there():
+    values = [softness(progress) for progress in np.linspace(0, 1, 21)]
+    assert (np.diff(values[:11]) < 0).all()
+    assert values[10:] == [1.0] * 11
 
 
 @pytest.mark.parametrize("term", VIEW_TERMS)
