@@ -51,7 +51,7 @@ def digits(seed, **kwargs):
     data = load_digits_on_photos(
         source_classes=(5, 6, 7, 8, 9), target_classes=(0, 1, 2, 3, 4), random_state=0
     )
-    model = CKMDomainAdapter(5, random_state=seed, **kwargs)
+    model = CKMDomainAdapter(5, augmentation=None, random_state=seed, **kwargs)
     return model.fit(data.X_src, data.y_src, X_tgt=data.X_tgt), data.y_tgt
 
 
@@ -61,7 +61,7 @@ def planted(seed, **kwargs):
     y = rng.integers(5, size=2000)
     latent = rng.normal(size=(5, 10))[y] * 1.5 + rng.normal(size=(2000, 10))
     X = np.tanh(latent @ rng.normal(size=(10, 40)) / 3)
-    return ConcreteKMeans(5, random_state=seed, **kwargs).fit(X), y
+    return ConcreteKMeans(5, augmentation=None, random_state=seed, **kwargs).fit(X), y
 
 
 def close_pair(seed, **kwargs):
@@ -71,7 +71,7 @@ def close_pair(seed, **kwargs):
     direction = rng.normal(size=4)
     centers[1] = centers[0] + 4 * direction / np.linalg.norm(direction)
     y = rng.integers(5, size=1000)
-    return ConcreteKMeans(5, random_state=seed, **kwargs).fit(
+    return ConcreteKMeans(5, augmentation=None, random_state=seed, **kwargs).fit(
         centers[y] + rng.normal(size=(1000, 4))
     ), y
 

@@ -109,6 +109,7 @@ def run(folder, encoder, max_epochs, memory):
     log = folder / "pretrainings"
     model = CKMDomainAdapter(
         encoder=encoder,
+        augmentation=None,
         max_epochs=max_epochs,
         memory=memory,
         callbacks=[PretrainingTimer(str(log))],

@@ -40,7 +40,8 @@ def measure(n_samples):
         X[start : start + 10_000] += centers[rng.integers(5, size=len(X[start : start + 10_000]))]
     data_mb = X.nbytes / 2**20
     start = time.perf_counter()
-    model = ConcreteKMeans(5, pretrain_epochs=1, max_epochs=2, tol=0, random_state=0).fit(X)
+    kwargs = {"augmentation": None, "pretrain_epochs": 1, "max_epochs": 2, "tol": 0}
+    model = ConcreteKMeans(5, **kwargs, random_state=0).fit(X)
     fit_seconds = time.perf_counter() - start
     start = time.perf_counter()
     model.predict(X)

@@ -133,6 +133,7 @@ def ours(X, encoder, n_epochs, device, phase):
         encoder=encoder,
         batch_size=BATCH,
         lr=LR,
+        augmentation=None,
         tol=0,
         device=device,
         callbacks=[PhaseTimer()],

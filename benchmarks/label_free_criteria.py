@@ -4,7 +4,8 @@ CKMDomainAdapter is fitted with every setting of a grid on small samples of the 
 fit is rated by every label-free criterion, and, for the report alone, by its accuracy on test
 images. The report gives, for each criterion, the rank correlation with the accuracy over the grid
 (Spearman's rho), and the accuracy lost by following it: the best of the grid minus the chosen one,
-beside what the default setting and a random one lose.
+beside what the default setting and a random one lose. The fits are of the published method,
+without views.
 
     python benchmarks/label_free_criteria.py --data FOLDER [--pairs ...] [--runs 0 1 2] [--report]
 """
@@ -117,7 +118,7 @@ def rate_grid(options, pair, run, memory):
 def rate(task, params, run, memory):
     """Accuracy and every criterion of one setting."""
     names = "encoder", "pretrain_epochs", "max_epochs"
-    fixed = {name: SETTINGS[name] for name in names}
+    fixed = {"augmentation": None, **{name: SETTINGS[name] for name in names}}
     model = CKMDomainAdapter(5, **fixed, **params, tol=0.0, memory=memory, random_state=run)
     model.fit(task.X_src, task.y_src, X_tgt=task.X_tgt)
     row = {"accuracy": clustering_accuracy(task.y_test, model.predict(task.X_test))}

@@ -61,7 +61,8 @@ other weight is the default of its estimator, for the compared methods too, and 
 exist. One thing was mended after results had been seen: DANN's first rows were near chance, its
 embedding was found to grow without bounds, and its discriminator has read a standardised code
 since; its rows were made anew. Data and epochs are fewer than in the paper, for all methods alike,
-so that the tables end within hours on two CPU cores.
+so that the tables end within hours on two CPU cores. No method has views; ``docs/views.rst`` tells
+what these give.
 
 Numbers are percent: mean ± standard deviation over the runs (standard error). The rows behind them
 are in ``benchmarks/results``, with settings, versions and commit; ``make table1 DATA=folder`` and
