@@ -38,7 +38,8 @@ from sklearn_ckm.datasets import keep_few_labels
 from sklearn_ckm.metrics import clustering_accuracy
 
 N_PIXELS = 16
-EPOCHS = {"pretrain_epochs": 25, "max_epochs": 25, "tol": 0.0}
+PHASES = "pretrain_epochs", "max_epochs"
+EPOCHS = {name: ConcreteKMeans().get_params()[name] for name in PHASES}
 SETTINGS = json.dumps({"n_pixels": N_PIXELS, **EPOCHS}, sort_keys=True)
 MILESTONES = 0.95, 0.98  # accuracies whose first epoch is noted
 N_BINS = 15  # of the calibration error
@@ -199,7 +200,7 @@ def fit_and_score(task, arm, run):
         warnings.simplefilter("ignore", ConvergenceWarning)
         if not arm.has_source:
             n_more = n_steps(len(task.X_tgt), len(task.X_src)) / n_steps(len(task.X_tgt))
-            for phase in ("pretrain_epochs", "max_epochs"):  # as many updates as with the source
+            for phase in PHASES:  # as many updates as with the source
                 kwargs[phase] = round(kwargs[phase] * n_more)
             model = ConcreteKMeans(arm.n_clusters, **kwargs).fit(task.X_tgt)
         elif arm.n_shots:

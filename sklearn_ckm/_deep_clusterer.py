@@ -182,9 +182,13 @@ class BaseDeepClusterer(BaseDeepEstimator):
         device = resolve_device(self.device)
         objective = resolve_objective(self.objective)
         settings = self._training_settings(device, X_target, X_source)
-        augmentation = resolve_augmentation(self.augmentation, self._input_shape)
-        criterion = JointCriterion(objective, augmentation=augmentation, **self._lambdas())
         is_started = self.warm_start and hasattr(self, "_net")
+        criterion = JointCriterion(
+            objective,
+            augmentation=resolve_augmentation(self.augmentation, self._input_shape),
+            starts_soft=not is_started,
+            **self._lambdas(),
+        )
         scaler = self._scaler if is_started else None
         scaler, data = self._prepare_data(X_target, X_source, y_source, y_target, device, scaler)
 

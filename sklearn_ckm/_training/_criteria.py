@@ -57,6 +57,8 @@ class JointCriterion(nn.Module):
         Weight of the agreement of the target with its view.
     lambda_balance : float, default=0.0
         Weight of the balance of the clusters over the target and its view.
+    starts_soft : bool, default=True
+        Whether the temperature of both starts at a multiple of that of the centres.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class JointCriterion(nn.Module):
         augmentation=None,
         lambda_consistency=0.0,
         lambda_balance=0.0,
+        starts_soft=True,
     ):
         super().__init__()
         self.objective = objective
@@ -78,6 +81,7 @@ class JointCriterion(nn.Module):
         self.augmentation = augmentation
         self.lambda_consistency = lambda_consistency
         self.lambda_balance = lambda_balance
+        self.starts_soft = starts_soft
 
     def forward(self, model, batch, progress, generator, state=None):
         """Return the loss terms of a batch, and what the objective did with it."""
@@ -117,6 +121,13 @@ class JointCriterion(nn.Module):
             loss = loss + self.lambda_kshot * terms["kshot"]
         return {"loss": loss, **terms}, (z_target, step)
 
+    def is_settled(self, progress):
+        """Whether the terms are what they will be at the end, so that training may stop."""
+        return self.augmentation is None or self._softness(progress) == 1.0
+
+    def _softness(self, progress):
+        return softness(progress) if self.starts_soft else 1.0
+
     def _with_views(self, batch, n_views, generator):
         """Rows of the batch, the source's and the labelled ones changed, and views of the target.
 
@@ -145,7 +156,7 @@ class JointCriterion(nn.Module):
     def _consistency(self, distances, z_views, centers, progress):
         """Agreement of the target with its view, and balance of the clusters over both."""
         with torch.autocast(z_views.device.type, enabled=False):
-            temperature = centers.temperature * softness(progress)
+            temperature = centers.temperature * self._softness(progress)
             log_p, log_p_view = (
                 self.objective.log_probabilities(d, temperature)
                 for d in (distances, squared_distances(z_views, centers.positions))

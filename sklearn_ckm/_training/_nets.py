@@ -308,7 +308,8 @@ class FineTuningNet(PhaseNet):
             self.history.record(name, value)
         if self.criterion_.objective.reseed_empty:
             self.history.record("n_reseeded", self._reseed_empty())
-        self.n_still = self.n_still + 1 if monitors["label_change"] < self.tol else 0
+        is_still = monitors["label_change"] < self.tol and self.criterion_.is_settled(self.progress)
+        self.n_still = self.n_still + 1 if is_still else 0
         if self.n_still >= self.n_iter_no_change:
             self.stop_reason = "converged"
 

@@ -71,7 +71,8 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         Most epochs of the fine-tuning. 0 leaves the centres where k-means put them.
     tol : float, default=1e-3
         Fine-tuning stops when less than this share of the rows changes its cluster, in each of
-        `n_iter_no_change` epochs in a row. 0 never stops early.
+        `n_iter_no_change` epochs in a row; with views not in the first half of `max_epochs`. 0
+        never stops early.
     n_iter_no_change : int, default=10
         See `tol`.
     batch_size : int or "auto", default="auto"

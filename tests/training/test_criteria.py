@@ -637,6 +637,28 @@ def test_view_terms_are_softer_at_first_and_the_others_are_not(progress, factor)
         assert terms[name].item() == as_sharp[name].item()
 
 
+def test_training_that_goes_on_does_not_soften_again():
+    model, batch = make_model(), make_shots()
+    terms, _ = run_views(model, batch, progress=0.0, weights={**VIEW_WEIGHTS, "starts_soft": False})
+    expected, _ = run_views(model, batch)
+    assert {k: v.item() for k, v in terms.items()} == {k: v.item() for k, v in expected.items()}
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "starts_soft", "expected"),
+    [
+        (None, True, [True] * 3),
+        (opposite, True, [False, False, True]),
+        (opposite, False, [True] * 3),
+    ],
+)
+def test_training_may_stop_once_the_terms_are_what_they_will_be(
+    augmentation, starts_soft, expected
+):
+    criterion = JointCriterion(None, 0.1, augmentation=augmentation, starts_soft=starts_soft)
+    assert [criterion.is_settled(progress) for progress in (0.0, 0.4, 0.5)] == expected
+
+
 def test_softness_falls_to_one_and_stays_there():
     values = [softness(progress) for progress in np.linspace(0, 1, 21)]
     assert (np.diff(values[:11]) < 0).all()
