@@ -123,8 +123,8 @@ def bare_finetuning(X, encoder, n_epochs, device):
     return time.perf_counter() - start
 
 
-def ours(X, encoder, n_epochs, device, phase):
-    """Seconds of the training loop of one phase of ``fit``."""
+def ours(X, encoder, n_epochs, device, phase, augmentation=None):
+    """Seconds of the training loop of one phase of ``fit``, without views unless asked for."""
     epochs = {"pretrain_epochs": 0, "max_epochs": 0}
     epochs["pretrain_epochs" if phase == "pretrain" else "max_epochs"] = n_epochs
     model = ConcreteKMeans(
@@ -133,7 +133,7 @@ def ours(X, encoder, n_epochs, device, phase):
         encoder=encoder,
         batch_size=BATCH,
         lr=LR,
-        augmentation=None,
+        augmentation=augmentation,
         tol=0,
         device=device,
         callbacks=[PhaseTimer()],
@@ -259,6 +259,15 @@ def questions(device, repeats, only):
                     "sklearn-ckm": partial(ours, X, encoder, n_epochs, device, "finetune"),
                 },
                 {"sklearn-ckm": 0.85},
+                repeats,
+                settings,
+            )
+        if only in f"views {kind}":
+            tune = partial(ours, X, encoder, n_epochs, device, "finetune")
+            compare(
+                f"views {kind}",
+                {"without views": tune, "with views": partial(tune, "auto")},
+                {"with views": 0.4},
                 repeats,
                 settings,
             )
