@@ -11,11 +11,13 @@ and logs nothing.
 import argparse
 import statistics
 import time
+import warnings
 from functools import partial
 
 import numpy as np
 import torch
 from _common import RESULTS, append_row, environment
+from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
@@ -140,7 +142,9 @@ def ours(X, encoder, n_epochs, device, phase, augmentation=None):
         random_state=0,
         **epochs,
     )
-    model.fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a few epochs on noise
+        model.fit(X)
     return PhaseTimer.seconds[phase]
 
 

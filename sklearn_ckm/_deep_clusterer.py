@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
 from ._base import BaseDeepEstimator
+from ._training._batches import as_float
 from ._training._criteria import JointCriterion
 from ._training._diagnosis import find_center_problems
 from ._training._inference import distances_in_blocks, embed
@@ -26,15 +27,16 @@ from ._training._phases import (
     strip_net,
 )
 from ._training._pretraining_cache import cached_pretraining
-from .augmentation._resolve import resolve_augmentation
+from .augmentation._resolve import check_views, resolve_augmentation
 from .metrics import neighborhood_agreement_score
 from .modules import ClusteringModel, build_autoencoder
 from .objectives._resolve import resolve_objective
 from .utils._device import resolve_device
 from .utils._domains import check_target_rows
-from .utils._random import check_seed, phase_seed, torch_seed
+from .utils._random import check_seed, make_generator, phase_seed, torch_seed
 
 _SCORED_ROWS = 2000
+_TRIED_ROWS = 8  # of the target, that an augmentation is tried on before training
 _FEWEST_SCORED = 3
 _SHORT_TUNING = 5  # one part in five of the epochs decides between several starts
 
@@ -183,14 +185,15 @@ class BaseDeepClusterer(BaseDeepEstimator):
         objective = resolve_objective(self.objective)
         settings = self._training_settings(device, X_target, X_source)
         is_started = self.warm_start and hasattr(self, "_net")
+        augmentation = resolve_augmentation(self.augmentation, self._input_shape)
         criterion = JointCriterion(
-            objective,
-            augmentation=resolve_augmentation(self.augmentation, self._input_shape),
-            starts_soft=not is_started,
-            **self._lambdas(),
+            objective, augmentation=augmentation, starts_soft=not is_started, **self._lambdas()
         )
         scaler = self._scaler if is_started else None
         scaler, data = self._prepare_data(X_target, X_source, y_source, y_target, device, scaler)
+        if augmentation is not None:
+            rows = as_float(data.target[:_TRIED_ROWS])
+            check_views(augmentation, rows, make_generator(0, device))
 
         if not tunes_source:
             n_classes = 0

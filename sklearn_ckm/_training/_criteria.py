@@ -78,7 +78,8 @@ class JointCriterion(nn.Module):
         self.lambda_clustering = lambda_clustering
         self.lambda_classification = lambda_classification
         self.lambda_kshot = lambda_kshot
-        self.augmentation = augmentation
+        # past nn.Module, which would take a module for a part of the network that is trained
+        object.__setattr__(self, "augmentation", augmentation)
         self.lambda_consistency = lambda_consistency
         self.lambda_balance = lambda_balance
         self.starts_soft = starts_soft
@@ -88,8 +89,7 @@ class JointCriterion(nn.Module):
         n_source, n_rows, n_views = batch.n_source, batch.n_rows, 0
         x = batch.x
         if self.augmentation is not None:
-            has_views = self.lambda_consistency > 0 or self.lambda_balance > 0
-            n_views = n_rows - n_source if has_views else 0
+            n_views = n_rows - n_source if self.compares_views else 0
             x = self._with_views(batch, n_views, generator)
         z, reconstruction = model(x, n_decoded=n_rows)
         z_source, z_target = z[:n_source], z[n_source:n_rows]
@@ -121,9 +121,14 @@ class JointCriterion(nn.Module):
             loss = loss + self.lambda_kshot * terms["kshot"]
         return {"loss": loss, **terms}, (z_target, step)
 
+    @property
+    def compares_views(self):
+        """Whether the target takes part in views."""
+        return self.augmentation is not None and self.lambda_consistency + self.lambda_balance > 0
+
     def is_settled(self, progress):
         """Whether the terms are what they will be at the end, so that training may stop."""
-        return self.augmentation is None or self._softness(progress) == 1.0
+        return not self.compares_views or self._softness(progress) == 1.0
 
     def _softness(self, progress):
         return softness(progress) if self.starts_soft else 1.0
@@ -137,7 +142,8 @@ class JointCriterion(nn.Module):
         source, target, shots = batch.x.split(
             [batch.n_source, len(batch.target_index), len(batch.x) - batch.n_rows]
         )
-        changed = torch.cat([shots, target]) if len(shots) else target[:n_views]
+        # a copy: an augmentation may work in place
+        changed = torch.cat([shots, target]) if len(shots) else target[:n_views].clone()
         with torch.autocast(batch.x.device.type, enabled=False):
             views = [self._view(x, generator) for x in (source, changed)]
         return torch.cat([views[0], target, views[1][: len(shots) + n_views]])
@@ -145,13 +151,7 @@ class JointCriterion(nn.Module):
     def _view(self, x, generator):
         if not len(x):
             return x
-        view = self.augmentation(x, generator)
-        if getattr(view, "shape", None) != x.shape:
-            raise ValueError(
-                f"Expected the augmentation to return a tensor of shape {tuple(x.shape)}, got "
-                f"{tuple(view.shape) if torch.is_tensor(view) else type(view).__name__}."
-            )
-        return view
+        return self.augmentation(x, generator)
 
     def _consistency(self, distances, z_views, centers, progress):
         """Agreement of the target with its view, and balance of the clusters over both."""

@@ -233,7 +233,7 @@ class FineTuningNet(PhaseNet):
     ):
         # decay would pull the centres to the origin, where no term of the loss wants them
         of_centers = {"weight_decay": 0.0}
-        if "lr" in kwargs and getattr(criterion, "augmentation", None) is not None:
+        if "lr" in kwargs and getattr(criterion, "compares_views", False):
             # the embedding grows under these terms, and the centres would lag behind it
             of_centers["lr"] = _CENTER_RATE * kwargs["lr"]
         groups = [("centers.*", of_centers)]

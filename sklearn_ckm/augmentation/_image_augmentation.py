@@ -31,8 +31,8 @@ class ImageAugmentation(BaseEstimator):
     brightness : float, default=0.0
         Largest value that is added to all pixels of an image, whose range is [0, 1].
     contrast : float, default=0.0
-        Largest relative change of the contrast: pixels are drawn to the mean of their image or
-        away from it.
+        Largest relative change of the contrast, at most 1: pixels are drawn to the mean of their
+        image or away from it.
     blur : float, default=0.0
         Largest share of a version smoothed over 3x3 pixels, at most 1.
 
@@ -79,13 +79,13 @@ class ImageAugmentation(BaseEstimator):
             If a bound is negative or no number, `scale` is 1 or more, `shear` 90 or more, or
             `blur` above 1.
         """
-        limits = {"scale": 1.0, "shear": 90.0, "blur": 1.0 + 1e-9}
+        limits = {"scale": 1.0, "shear": 90.0, "contrast": 1.0 + 1e-9, "blur": 1.0 + 1e-9}
         for name in _PARAMS:
             value = getattr(self, name)
             if not (isinstance(value, Real) and 0 <= value < limits.get(name, inf)):
                 raise ValueError(
                     f"Expected {name!r} of ImageAugmentation to be a number of at least 0 (and "
-                    "scale below 1, shear below 90, blur at most 1), got "
+                    "scale below 1, shear below 90, contrast at most 1, blur at most 1), got "
                     f"{value!r}."
                 )
 

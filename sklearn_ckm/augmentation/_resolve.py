@@ -1,5 +1,8 @@
 """From the parameter ``augmentation`` to an augmentation."""
 
+import copy
+
+import torch
 from sklearn.base import BaseEstimator, clone
 
 from ._image_augmentation import ImageAugmentation
@@ -30,6 +33,8 @@ def resolve_augmentation(augmentation, input_shape):
     ValueError
         If the name is unknown, images are asked for where there is a table, or a setting makes no
         sense.
+    TypeError
+        If it is a class.
     """
     is_image = len(input_shape) == 3
     if augmentation == "auto":
@@ -52,8 +57,54 @@ def resolve_augmentation(augmentation, input_shape):
         if augmentation == "noise":
             return TableAugmentation()
         return ImageAugmentation(**(_COLOR if augmentation == "affine-color" else {}))
-    if isinstance(augmentation, BaseEstimator):
-        augmentation = clone(augmentation)
+    if isinstance(augmentation, type):
+        raise TypeError(
+            f"Expected an instance for 'augmentation', got the class {augmentation.__name__}. Pass "
+            f"{augmentation.__name__}()."
+        )
+    if isinstance(augmentation, ImageAugmentation) and not is_image:
+        raise ValueError(
+            f"Expected images for {augmentation!r}, got a table of {input_shape[0]} features. Pass "
+            "images (n_samples, channels, height, width) or image_shape, or use "
+            "TableAugmentation."
+        )
+    is_ours = isinstance(augmentation, BaseEstimator)
+    augmentation = clone(augmentation) if is_ours else copy.deepcopy(augmentation)
     if hasattr(augmentation, "check_settings"):
         augmentation.check_settings()
     return augmentation
+
+
+def check_views(augmentation, x, generator):
+    """Try an augmentation on a few rows, before anything is trained.
+
+    Parameters
+    ----------
+    augmentation : callable
+        Called as ``augmentation(x, generator)``.
+    x : Tensor of shape (n_samples, *input_shape)
+        float32 rows; not changed.
+    generator : torch.Generator
+        On the device of `x`.
+
+    Raises
+    ------
+    TypeError
+        If the answer is no float32 tensor.
+    ValueError
+        If it has another shape, or is not finite.
+    """
+    with torch.no_grad():
+        view = augmentation(x.clone(), generator)
+    if not torch.is_tensor(view) or view.dtype != x.dtype:
+        got = view.dtype if torch.is_tensor(view) else type(view).__name__
+        raise TypeError(f"Expected the augmentation to return a {x.dtype} tensor, got {got}.")
+    if view.shape != x.shape:
+        raise ValueError(
+            f"Expected the augmentation to return a tensor of shape {tuple(x.shape)}, got "
+            f"{tuple(view.shape)}."
+        )
+    if not view.isfinite().all():
+        raise ValueError(
+            f"Expected finite views, got NaN or infinity from augmentation={augmentation!r}."
+        )

@@ -44,9 +44,9 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         shifts images a little (:class:`~sklearn_ckm.augmentation.ImageAugmentation`);
         ``"affine-color"`` changes brightness, contrast and sharpness too; ``"noise"`` disturbs
         features (:class:`~sklearn_ckm.augmentation.TableAugmentation`). ``"auto"`` is the first for
-        grey images, the second for others and the third for tables. A callable is called as
-        ``augmentation(x, generator)`` on a batch of scaled rows of one domain. None is the
-        published method, without views.
+        grey images, the second for others, and the third for tables and images below 8x8
+        pixels. A callable is called as ``augmentation(x, generator)`` on a batch of scaled rows of
+        one domain. None is the published method, without views.
     lambda_clustering : float, default=0.1
         Weight of the clustering term (lambda 1). Both terms are means over samples of sums over
         features. Larger values make tighter clusters, whether or not they are the right ones.
@@ -59,8 +59,9 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         may differ severalfold. Not used without views.
     temperature : "auto" or float, default="auto"
         Scale T of the logits, in squared units of the embedding. ``"auto"`` keeps the median gap
-        between the two nearest centres at six nats. 1.0 is the literal method of the paper, whose
-        centres can collapse onto each other as the embedding shrinks.
+        between the two nearest centres at six nats. 1.0, with ``augmentation=None``, is the
+        literal method of the paper, whose centres can collapse onto each other as the embedding
+        shrinks.
     n_init : int, default=1
         1 starts once, from the best of twenty runs of k-means. More are as many starts, each from
         one run of k-means and fine-tuned for a fifth of `max_epochs`, of which the one with the
@@ -71,15 +72,15 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         Most epochs of the fine-tuning. 0 leaves the centres where k-means put them.
     tol : float, default=1e-3
         Fine-tuning stops when less than this share of the rows changes its cluster, in each of
-        `n_iter_no_change` epochs in a row; with views not in the first half of `max_epochs`. 0
-        never stops early.
+        `n_iter_no_change` epochs in a row; with views not in the first half of `max_epochs`, unless
+        it is a warm start. 0 never stops early.
     n_iter_no_change : int, default=10
         See `tol`.
     batch_size : int or "auto", default="auto"
         Rows in a batch. ``"auto"`` is one thirty-second of the rows, at least 32 and at most 256:
         a few hundred rows in batches of 256 would be trained for too few steps.
     lr : float, default=1e-3
-        Learning rate of both phases.
+        Learning rate of both phases; that of the centres is ten times as large with views.
     optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
         Name or class of a torch optimiser.
     device : str or torch.device, default="auto"
@@ -126,7 +127,8 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         ``within_over_variance``, ``center_spread_over_variance``, ``min_cluster_fraction``,
         ``max_cluster_fraction``, ``label_change``, ``center_gradient_direct``,
         ``center_gradient_indirect`` (norms, last batch of the epoch) and ``temperature``. They are
-        taken from the batches in training, and from the rows as they are, not from their views.
+        taken from the batches in training, and from the rows as they are, not from their views;
+        the gradient of `consistency` and `balance` counts as indirect, over `lambda_clustering`.
     stop_reason_ : {"max_epochs", "converged", "callback", "collapsed"}
         Why training ended; ``"collapsed"`` comes with a ``ConvergenceWarning``.
     n_features_in_ : int
@@ -148,10 +150,13 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
     *Views.* With an augmentation, each batch of the fine-tuning holds its rows as they are and in a
     view, and two terms join the loss: `lambda_consistency` times the cross-entropy, both ways,
     between the cluster probabilities of a row and of its view, and `lambda_balance` times the
-    divergence of the mean probabilities from equal shares. With equal weights their sum is, up to
-    a constant, the negative mutual information of a row and the cluster of its view. The
-    temperature of these two terms starts at six times `temperature_` and falls to it over the first
-    half of `max_epochs`: soft assignments let rows leave the cluster in which k-means put them.
+    divergence of the mean probabilities from equal shares. With equal weights, and where a row and
+    its view agree, their sum is, up to a constant, the negative mutual information of rows and
+    clusters. The temperature of these two terms starts at six times `temperature_` and falls to it
+    over the first half of `max_epochs` (not in a warm start, and not with ``objective="dec"``,
+    whose assignments know no temperature): soft assignments let rows leave the cluster in which
+    k-means put them. The centres have ten times the learning rate, to follow an embedding that
+    grows. With both weights 0 the target has no views.
     What a view must not change is a matter of the data: a 6 that is turned around is a 9, and noise
     of a tenth of its spread may be all that a feature tells. Clusters whose sizes differ tenfold
     can be split and merged for the sake of balance: a smaller `lambda_balance` lets them be, at

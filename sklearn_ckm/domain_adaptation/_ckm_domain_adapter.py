@@ -34,7 +34,8 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         ``(channels, height, width)`` of images that come flattened to rows.
     objective : {"ckm", "dec", "dcn", "soft-kmeans"} or BaseClusteringObjective, default="ckm"
         The clustering loss of the target, as in :class:`~sklearn_ckm.ConcreteKMeans`. ``"dec"``
-        and ``"dcn"`` are DEC-UDA and DCN-UDA of the paper's comparison.
+        and ``"dcn"``, with ``augmentation=None``, are DEC-UDA and DCN-UDA of the paper's
+        comparison.
     augmentation : {"auto", "affine", "affine-color", "noise"}, callable or None, default="auto"
         Views of the rows in the fine-tuning, as in :class:`~sklearn_ckm.ConcreteKMeans`. None is
         the published method, without views.
@@ -51,7 +52,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         in nats. Much below `lambda_consistency`, clusters fall empty; where it is as large, shares
         may differ severalfold. Not used without views.
     temperature : "auto" or float, default="auto"
-        Scale T of the logits; 1.0 is the literal method of the paper.
+        Scale T of the logits; 1.0, with ``augmentation=None``, is the literal method of the paper.
     source_sampling : {"balanced", "natural"}, default="balanced"
         ``"balanced"`` draws every source class equally often in fine-tuning, ``"natural"`` as
         often as it occurs.
@@ -68,15 +69,15 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Most epochs of the fine-tuning. 0 leaves the centres where k-means put them.
     tol : float, default=1e-3
         Fine-tuning stops when less than this share of the target rows changes its cluster, in each
-        of `n_iter_no_change` epochs in a row; with views not in the first half of `max_epochs`. 0
-        never stops early.
+        of `n_iter_no_change` epochs in a row; with views not in the first half of `max_epochs`,
+        unless it is a warm start. 0 never stops early.
     n_iter_no_change : int, default=10
         See `tol`.
     batch_size : int or "auto", default="auto"
         Rows of each domain in a batch; a domain with fewer rows gives all it has. ``"auto"`` is
         one thirty-second of the larger domain, at least 32 and at most 256.
     lr : float, default=1e-3
-        Learning rate of both phases.
+        Learning rate of both phases; that of the centres is ten times as large with views.
     optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
         Name or class of a torch optimiser.
     device : str or torch.device, default="auto"

@@ -75,7 +75,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         Name of the rows at unnamed centres, if there are any; no labelled row may carry it.
         ``"auto"`` is -1 for numeric classes and ``"unknown"`` for others.
     temperature : "auto" or float, default="auto"
-        Scale T of the logits; 1.0 is the literal method of the paper.
+        Scale T of the logits; 1.0, with ``augmentation=None``, is the literal method of the paper.
     source_sampling : {"balanced", "natural"}, default="balanced"
         ``"balanced"`` draws every source class equally often in fine-tuning, ``"natural"`` as
         often as it occurs.
@@ -88,8 +88,8 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         Most epochs of the fine-tuning. 0 leaves the centres at the class means.
     tol : float, default=1e-3
         Fine-tuning stops when less than this share of the target rows changes its centre, in each
-        of `n_iter_no_change` epochs in a row; with views not in the first half of `max_epochs`. 0
-        never stops early.
+        of `n_iter_no_change` epochs in a row; with views not in the first half of `max_epochs`,
+        unless it is a warm start. 0 never stops early.
     n_iter_no_change : int, default=10
         See `tol`.
     batch_size : int or "auto", default="auto"
@@ -97,7 +97,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         one thirty-second of the larger domain, at least 32 and at most 256. The labelled target
         rows come on top: all in every batch, or 256 at a time where there are more.
     lr : float, default=1e-3
-        Learning rate of both phases.
+        Learning rate of both phases; that of the centres is ten times as large with views.
     optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
         Name or class of a torch optimiser.
     device : str or torch.device, default="auto"

@@ -9,8 +9,8 @@ def view_consistency_loss(log_p, log_p_view):
     Parameters
     ----------
     log_p, log_p_view : Tensor of shape (n_samples, n_clusters)
-        Log-probabilities of the same samples in two views, in nats. The gradient flows through
-        both, as targets too: each view is drawn to be confident, not only to agree.
+        Finite log-probabilities of the same samples in two views, in nats. The gradient flows
+        through both, as targets too: each view is drawn to be confident, not only to agree.
 
     Returns
     -------
@@ -34,7 +34,7 @@ def balance_loss(log_p, log_prior=None):
     Parameters
     ----------
     log_p : Tensor of shape (n_samples, n_clusters)
-        Log-probabilities, in nats.
+        Finite log-probabilities, in nats.
     log_prior : Tensor of shape (n_clusters,), default=None
         Logarithm of the expected share of each cluster; None expects equal shares.
 
@@ -42,7 +42,7 @@ def balance_loss(log_p, log_prior=None):
     -------
     loss : Tensor of shape ()
         ``sum_j m_j (log m_j - log prior_j)`` with ``m = mean_i p_i``: zero where the shares are
-        as expected, and ``log n_clusters`` where one of equally expected clusters holds all.
+        as expected, and near ``log n_clusters`` where one of equally expected clusters holds all.
 
     References
     ----------

@@ -38,8 +38,8 @@ class DCNObjective(BaseClusteringObjective):
     assignments of a batch are made once, before its rows move the centres, so the rule has the
     closed form :math:`\\mu_j \\leftarrow (c_j \\mu_j + \\sum_i z_i) / (c_j + n_j)`.
 
-    No gradient of the clustering term reaches the centres; in the semi-supervised estimator that
-    of the labelled rows does.
+    No gradient of the clustering term reaches the centres; that of views does, and in the
+    semi-supervised estimator that of the labelled rows.
 
     *Differences from the source.* The authors' code starts k-means anew every ten epochs; this
     class follows the paper, where the rule alone moves the centres. The count of 100 is from the

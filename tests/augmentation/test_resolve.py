@@ -1,7 +1,13 @@
+import warnings
+
+import numpy as np
 import pytest
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Callback
 
+from sklearn_ckm import ConcreteKMeans
 from sklearn_ckm.augmentation import ImageAugmentation, TableAugmentation
 from sklearn_ckm.augmentation._resolve import AUGMENTATIONS, resolve_augmentation
 
@@ -108,3 +114,67 @@ def test_images_asked_for_where_there_is_a_table_raise(name):
 def test_settings_that_make_no_sense_raise(given, message):
     with pytest.raises(ValueError, match=message):
         resolve_augmentation(given, IMAGE)
+
+
+class Scale(torch.nn.Module):
+    """A module with a parameter, and a count of its calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.ones(4))
+        self.n_calls = 0
+
+    def forward(self, x, generator):
+        self.n_calls += 1
+        return x * self.factor
+
+
+def in_place(x, generator):
+    return x.add_(torch.randn(x.shape, generator=generator))
+
+
+def out_of_place(x, generator):
+    return x + torch.randn(x.shape, generator=generator)
+
+
+ROWS = np.random.default_rng(0).normal(size=(60, 4))
+
+
+def small(augmentation):
+    kwargs = {"pretrain_epochs": 2, "max_epochs": 4, "batch_size": 60, "random_state": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return ConcreteKMeans(3, augmentation=augmentation, **kwargs).fit(ROWS)
+
+
+def test_a_module_is_neither_trained_nor_called_itself():
+    module = Scale()
+    first, second = small(module), small(module)
+    assert module.n_calls == 0
+    assert torch.equal(module.factor, torch.ones(4))
+    np.testing.assert_array_equal(first.cluster_centers_, second.cluster_centers_)
+
+
+def test_augmentation_that_works_in_place_is_as_good_as_one_that_does_not():
+    assert small(in_place).history_ == small(out_of_place).history_
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "error", "match"),
+    [
+        (lambda x, generator: x[:, :2], ValueError, r"tensor of shape \(8, 4\), got \(8, 2\)"),
+        (lambda x, generator: x.numpy(), TypeError, "torch.float32 tensor, got ndarray"),
+        (lambda x, generator: x.double(), TypeError, "torch.float32 tensor, got torch.float64"),
+        (lambda x, generator: x / 0, ValueError, "Expected finite views, got NaN or infinity"),
+        (ImageAugmentation, TypeError, r"class ImageAugmentation. Pass ImageAugmentation\(\)"),
+        (ImageAugmentation(), ValueError, "Expected images for ImageAugmentation.*of 4 features"),
+    ],
+)
+def test_augmentations_that_cannot_serve_raise_before_training(augmentation, error, match):
+    class NoTraining(Callback):
+        def on_train_begin(self, net, **kwargs):
+            raise AssertionError("trained")
+
+    model = ConcreteKMeans(3, augmentation=augmentation, callbacks=[NoTraining()])
+    with pytest.raises(error, match=match):
+        model.fit(ROWS)

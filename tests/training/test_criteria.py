@@ -655,7 +655,9 @@ def test_training_that_goes_on_does_not_soften_again():
 def test_training_may_stop_once_the_terms_are_what_they_will_be(
     augmentation, starts_soft, expected
 ):
-    criterion = JointCriterion(None, 0.1, augmentation=augmentation, starts_soft=starts_soft)
+    kwargs = {"augmentation": augmentation, "starts_soft": starts_soft}
+    criterion = JointCriterion(None, 0.1, lambda_balance=1.0, **kwargs)
+    assert JointCriterion(None, 0.1, **kwargs).is_settled(0.0)  # no term looks at a view
     assert [criterion.is_settled(progress) for progress in (0.0, 0.4, 0.5)] == expected
 
 

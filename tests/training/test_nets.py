@@ -541,7 +541,9 @@ def test_objective_without_hooks_has_an_empty_state():
 
 @pytest.mark.parametrize(("augmentation", "factor"), [(None, 1), (lambda x, generator: x, 10)])
 def test_centers_follow_faster_where_there_are_views(augmentation, factor):
-    criterion = JointCriterion(ConcreteKMeansObjective(), 0.3, augmentation=augmentation)
+    criterion = JointCriterion(
+        ConcreteKMeansObjective(), 0.3, augmentation=augmentation, lambda_consistency=1.0
+    )
     model = make_model()
     net = FineTuningNet(
         model, criterion, labels=torch.zeros(40, dtype=torch.long), lr=0.02, max_epochs=1
