@@ -12,7 +12,6 @@ from ._inference import distances_in_blocks, embed
 from ._monitors import ClusteringMonitors
 from ._optimizers import load_named_state
 
-_CENTER_RATE = 10.0  # factor on the learning rate of the centres, with views
 _BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
 
@@ -232,11 +231,7 @@ class FineTuningNet(PhaseNet):
         **kwargs,
     ):
         # decay would pull the centres to the origin, where no term of the loss wants them
-        of_centers = {"weight_decay": 0.0}
-        if "lr" in kwargs and getattr(criterion, "compares_views", False):
-            # the embedding grows under these terms, and the centres would lag behind it
-            of_centers["lr"] = _CENTER_RATE * kwargs["lr"]
-        groups = [("centers.*", of_centers)]
+        groups = [("centers.*", {"weight_decay": 0.0})]
         super().__init__(
             module, criterion, phase="finetune", optimizer__param_groups=groups, **kwargs
         )

@@ -80,7 +80,7 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         Rows in a batch. ``"auto"`` is one thirty-second of the rows, at least 32 and at most 256:
         a few hundred rows in batches of 256 would be trained for too few steps.
     lr : float, default=1e-3
-        Learning rate of both phases; that of the centres is ten times as large with views.
+        Learning rate of both phases.
     optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
         Name or class of a torch optimiser.
     device : str or torch.device, default="auto"
@@ -155,8 +155,7 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
     clusters. The temperature of these two terms starts at six times `temperature_` and falls to it
     over the first half of `max_epochs` (not in a warm start, and not with ``objective="dec"``,
     whose assignments know no temperature): soft assignments let rows leave the cluster in which
-    k-means put them. The centres have ten times the learning rate, to follow an embedding that
-    grows. With both weights 0 the target has no views.
+    k-means put them. With both weights 0 the target has no views.
     What a view must not change is a matter of the data: a 6 that is turned around is a 9, and noise
     of a tenth of its spread may be all that a feature tells. Clusters whose sizes differ tenfold
     can be split and merged for the sake of balance: a smaller `lambda_balance` lets them be, at

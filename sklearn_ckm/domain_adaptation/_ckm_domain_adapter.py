@@ -77,7 +77,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Rows of each domain in a batch; a domain with fewer rows gives all it has. ``"auto"`` is
         one thirty-second of the larger domain, at least 32 and at most 256.
     lr : float, default=1e-3
-        Learning rate of both phases; that of the centres is ten times as large with views.
+        Learning rate of both phases.
     optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
         Name or class of a torch optimiser.
     device : str or torch.device, default="auto"

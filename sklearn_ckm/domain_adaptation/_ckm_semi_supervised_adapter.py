@@ -97,7 +97,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         one thirty-second of the larger domain, at least 32 and at most 256. The labelled target
         rows come on top: all in every batch, or 256 at a time where there are more.
     lr : float, default=1e-3
-        Learning rate of both phases; that of the centres is ten times as large with views.
+        Learning rate of both phases.
     optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
         Name or class of a torch optimiser.
     device : str or torch.device, default="auto"

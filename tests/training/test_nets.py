@@ -537,17 +537,3 @@ def test_objective_without_hooks_has_an_empty_state():
     net = finetuning_net(objective=Plain()).fit(make_batches())
     assert net.clustering_state == {}
     assert torch.equal(weights(net), weights(finetuning_net().fit(make_batches())))
-
-
-@pytest.mark.parametrize(("augmentation", "factor"), [(None, 1), (lambda x, generator: x, 10)])
-def test_centers_follow_faster_where_there_are_views(augmentation, factor):
-    criterion = JointCriterion(
-        ConcreteKMeansObjective(), 0.3, augmentation=augmentation, lambda_consistency=1.0
-    )
-    model = make_model()
-    net = FineTuningNet(
-        model, criterion, labels=torch.zeros(40, dtype=torch.long), lr=0.02, max_epochs=1
-    ).initialize()
-    rates = {id(p): group["lr"] for group in net.optimizer_.param_groups for p in group["params"]}
-    assert rates.pop(id(model.centers.positions)) == pytest.approx(0.02 * factor)
-    assert set(rates.values()) == {0.02}
