@@ -62,16 +62,16 @@ def resolve_augmentation(augmentation, input_shape):
             f"Expected an instance for 'augmentation', got the class {augmentation.__name__}. Pass "
             f"{augmentation.__name__}()."
         )
+    is_ours = isinstance(augmentation, BaseEstimator)
+    augmentation = clone(augmentation) if is_ours else copy.deepcopy(augmentation)
+    if hasattr(augmentation, "check_settings"):
+        augmentation.check_settings()
     if isinstance(augmentation, ImageAugmentation) and not is_image:
         raise ValueError(
             f"Expected images for {augmentation!r}, got a table of {input_shape[0]} features. Pass "
             "images (n_samples, channels, height, width) or image_shape, or use "
             "TableAugmentation."
         )
-    is_ours = isinstance(augmentation, BaseEstimator)
-    augmentation = clone(augmentation) if is_ours else copy.deepcopy(augmentation)
-    if hasattr(augmentation, "check_settings"):
-        augmentation.check_settings()
     return augmentation
 
 

@@ -443,10 +443,11 @@ def test_without_tolerance_every_epoch_is_done():
 
 
 @pytest.mark.parametrize("n_init", [1, 3])
-def test_training_stops_when_labels_stand_still(n_init):
+@pytest.mark.parametrize(("views", "n_iter"), [({"augmentation": None}, 2), ({}, 12)])
+def test_training_stops_when_labels_stand_still(n_init, views, n_iter):
     params = {"tol": 1.1, "n_iter_no_change": 2, "max_epochs": 20, "n_init": n_init}
-    model = concrete(**params).fit(X)
-    assert (model.n_iter_, model.stop_reason_) == (2, "converged")
+    model = concrete(**params, **views).fit(X)
+    assert (model.n_iter_, model.stop_reason_) == (n_iter, "converged")  # views: after one half
 
 
 def test_early_stopping_of_skorch_ends_its_phase_only():
