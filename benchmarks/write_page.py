@@ -188,7 +188,8 @@ def make_views(text):
                 for pair in PAIRS_REPORTED
                 for name, mine in views.of_arms(rows, part, pair, size)
             ]
-            if lines:
+            n_arms = len({name for _, name, *_ in lines})
+            if n_arms > 1 or (lines and part == "accuracy"):  # a comparison needs two
                 header = ["data", "", "accuracy", "worst", "calibration error", "runs"]
                 tables.append(list_table(VIEWS_TITLES[part].format(size=size), header, lines))
     return replace_between(text, "views", tables)
@@ -199,7 +200,8 @@ def views_cells(rows):
     mean, sd, _, n = summarize(rows)
     worst = min(100 * float(row["accuracy"]) for row in rows)
     error = summarize(rows, "calibration_error")[0]
-    return [f"{mean:.1f} ± {sd:.1f}", f"{worst:.1f}", f"{error:.1f}", str(n)]
+    spread = f" ± {sd:.1f}" if n > 1 else ""
+    return [f"{mean:.1f}{spread}", f"{worst:.1f}", f"{error:.1f}", str(n)]
 
 
 def total(by_pair):
