@@ -579,6 +579,7 @@ OUT_OF_RANGE = {
     "device": [0, None],
     "precision": ["float16", 32],
     "memory": [3],
+    "checkpoint": [3],
     "warm_start": ["yes"],
     "callbacks": ["disable", 3],
     "verbose": ["loud", -1],

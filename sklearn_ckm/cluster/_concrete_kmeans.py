@@ -96,7 +96,7 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         Folder in which a fit keeps its state after every epoch, for as long as it runs. The same
         call after the process was killed, or after an interrupt, goes on from there and ends as the
         unbroken fit would have. The state holds pickles: use a folder of your own. A callback that
-        cannot be pickled starts anew.
+        has an open file or the like starts anew.
     warm_start : bool, default=False
         Whether a further ``fit`` skips the pretraining and trains on from the last one: network,
         centres and input scale stay, `encoder` and `n_init` are not read.
