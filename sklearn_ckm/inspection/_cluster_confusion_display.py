@@ -215,6 +215,8 @@ class ClusterConfusionDisplay:
         ValueError
             If there are no rows, the lengths differ, a label is missing, the weights are negative
             or all zero, or `normalize` is unknown.
+        TypeError
+            If labels are of mixed types, such as ints and strings.
         ImportError
             If matplotlib is missing.
         """
@@ -289,7 +291,7 @@ class ClusterConfusionDisplay:
         if include_values:
             self.text_ = self._write_values(matrix, values_format, text_kw or {})
         if colorbar:
-            self.figure_.colorbar(self.im_, ax=self.ax_)
+            self.figure_.colorbar(self.im_, ax=self.ax_, fraction=0.046, pad=0.04)
         self.ax_.set(
             xticks=np.arange(matrix.shape[1]),
             yticks=np.arange(matrix.shape[0]),

@@ -18,7 +18,8 @@ from ._plotting import COLORS, check_axes
 
 _ORDERS = ("central", "random")
 _INCHES = 0.6  # height of an image on the page
-_MARGIN = np.array([2.0, 0.6])  # beside and below the images, in inches
+_MARGIN = 0.6  # below the images, in inches
+_LETTER = 0.09  # width of a letter, in inches
 
 
 def _check_images(X, image_shape, name="X"):
@@ -80,12 +81,13 @@ def _choose(labels, n_clusters, distances, n_images, random_state):
 
 def _caption(name, codes, classes):
     """Name and size of a cluster, and its most frequent class where classes are known."""
-    text = f"{name}\n{len(codes)} rows"
+    text = f"{name}, {len(codes)} rows"
     labelled = codes[codes >= 0]
     if not len(labelled):
         return text
     majority = _majority(codes)
-    return f"{text}, {np.mean(labelled == majority):.0%} {classes[majority]}"
+    share = 100 * np.count_nonzero(labelled == majority) // len(labelled)  # 100 if all are
+    return f"{text}\n{share}% of class {classes[majority]}"
 
 
 def _majority(codes):
@@ -335,7 +337,9 @@ class ClusterSheetDisplay:
         """
         mosaic = _Mosaic(self.images)
         canvas = mosaic.draw()
-        size = _INCHES * np.array(canvas.shape[1::-1]) / mosaic.height + _MARGIN
+        n_letters = max(len(line) for name in self.names for line in str(name).splitlines())
+        margins = np.array([_LETTER * n_letters + _MARGIN, _MARGIN])
+        size = _INCHES * np.array(canvas.shape[1::-1]) / mosaic.height + margins
         self.ax_ = check_axes(ax, type(self).__name__, figsize=size)
         self.figure_ = self.ax_.figure
         style = {"interpolation": "nearest"}

@@ -18,6 +18,7 @@ from ._plotting import DARK_GREY, GREY, MARKERS, check_axes, group_style, place_
 
 _METHODS = ("auto", "pca", "umap")
 _UNLABELLED = -1
+_SHORT = 2  # letters that fit into a circle
 
 
 def _make_projection(method, random_state):
@@ -112,7 +113,7 @@ class EmbeddingDisplay:
         Marks of the target, one collection for each kind of marker.
     source_ : list of matplotlib PathCollection
         Marks of the source.
-    centers_ : matplotlib PathCollection or None
+    centers_ : list of matplotlib Text
         Marks of the centres.
     legend_ : matplotlib Legend or None
         The legend.
@@ -246,7 +247,7 @@ class EmbeddingDisplay:
             labels = model.predict(X_shown)
             names = [f"cluster {name}" for name in model.cluster_names(labels)]
         else:
-            labels, names = rows.y[chosen], [str(name) for name in rows.classes.tolist()]
+            labels, names = rows.y[chosen], [f"class {name}" for name in rows.classes.tolist()]
         z = model.embed(X_shown)
         source_labels = None
         if rows.X_source is not None:
@@ -257,6 +258,7 @@ class EmbeddingDisplay:
         if len(z) < 2:
             raise ValueError(f"Expected at least two rows to show, got {len(z)}. Pass more in X.")
         points = _project(projection, z)
+        center_points = _project_centers(projection, model.centers, z.shape[1])
         n_target = len(labels)
         display = cls(
             points[:n_target],
@@ -265,7 +267,8 @@ class EmbeddingDisplay:
             source_points=None if rows.X_source is None else points[n_target:],
             source_labels=source_labels,
             source_names=[str(name) for name in rows.source_classes.tolist()],
-            center_points=_project_centers(projection, model.centers, z.shape[1]),
+            center_points=center_points,
+            center_names=None if center_points is None else model.cluster_names(),
             axis_labels=_axis_labels(projection, name),
         )
         return display.plot(ax=ax, **kwargs)
@@ -282,7 +285,7 @@ class EmbeddingDisplay:
         source_kw : dict, default=None
             Keywords of ``scatter`` for the source.
         center_kw : dict, default=None
-            Keywords of ``scatter`` for the centres.
+            Keywords of ``text`` for the centres.
         **kwargs
             Keywords of ``scatter`` for the target.
 
@@ -338,24 +341,34 @@ class EmbeddingDisplay:
             if not is_member.any():
                 continue
             colors = [styles[label]["color"] for label in self.labels[is_member]]
-            style = {"s": 14, "alpha": 0.85, "linewidth": 0, "marker": marker, "color": colors}
+            style = {
+                "s": 14 if marker == "o" else 20,
+                "alpha": 0.85,
+                "linewidth": 0,
+                "marker": marker,
+                "color": colors,
+            }
             points = self.points[is_member]
             collections.append(self.ax_.scatter(*points.T, **_validate_style_kwargs(style, kwargs)))
         return collections
 
     def _draw_centers(self, center_kw):
-        """White discs with the number of the cluster."""
+        """Names of the clusters in white boxes."""
         if self.center_points is None:
-            return None
-        style = {"s": 170, "facecolor": "white", "edgecolor": "black", "linewidth": 1.4}
-        style = _validate_style_kwargs({**style, "zorder": 3}, center_kw)
+            return []
         names = self.center_names
         if names is None:
             names = range(len(self.center_points))
-        for name, point in zip(names, self.center_points, strict=True):
-            text = {"ha": "center", "va": "center_baseline", "fontsize": 9, "weight": "bold"}
-            self.ax_.text(*point, str(name), zorder=4, clip_on=True, **text)
-        return self.ax_.scatter(*self.center_points.T, **style)
+        texts = []
+        for name, point in zip(map(str, names), self.center_points, strict=True):
+            box = "circle" if len(name) <= _SHORT else "round"
+            style = {"ha": "center", "va": "center", "fontsize": 9, "weight": "bold", "zorder": 4}
+            style["bbox"] = {"boxstyle": f"{box},pad=0.2", "facecolor": "white"}
+            style = _validate_style_kwargs(style, center_kw)
+            texts.append(self.ax_.text(*point, name, clip_on=True, **style))
+        self.ax_.update_datalim(self.center_points)  # texts do not widen the axes
+        self.ax_.autoscale_view()
+        return texts
 
     def _draw_legend(self):
         from matplotlib.lines import Line2D
@@ -367,7 +380,7 @@ class EmbeddingDisplay:
         if (self.labels == _UNLABELLED).any():
             style = {"color": GREY, "marker": "o", "markersize": 3}
             handles.append(Line2D([], [], linestyle="", label="unlabelled", **style))
-        if self.centers_ is not None:
+        if self.centers_:
             style = {"marker": "o", "markerfacecolor": "white", "markeredgecolor": "black"}
             handles.append(Line2D([], [], linestyle="", markersize=9, label="centre", **style))
         return place_legend(self.ax_, handles=[*handles, *self.source_], labelcolor=DARK_GREY)

@@ -219,20 +219,20 @@ class FittedClusterer:
             return np.asarray(self.centers, dtype=np.float64)
         return group_means(z, labels, n_clusters)
 
-    def cluster_names(self, labels):
+    def cluster_names(self, labels=()):
         """Name of each cluster, by its index: the class where it has one.
 
         Parameters
         ----------
-        labels : ndarray of shape (n_samples,)
-            Indices that occur.
+        labels : array-like of shape (n_samples,), default=()
+            Indices that occur, for an estimator without centres.
 
         Returns
         -------
         names : list of int, str or object
         """
         classes = getattr(self.last, "classes_", None)
-        n_clusters = int(labels.max(initial=-1)) + 1
+        n_clusters = int(np.max(labels, initial=-1)) + 1
         if self.centers is not None:
             n_clusters = max(n_clusters, len(self.centers))
         if classes is None:

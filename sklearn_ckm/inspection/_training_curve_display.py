@@ -62,6 +62,19 @@ def _phases(history):
     return phases
 
 
+def _points(history, key):
+    """Epochs and values of a column, NaN between two phases, and whether a point stands alone."""
+    epochs, values, has_single = [], [], False
+    for _, first, last in _phases(history):
+        own = [epoch for epoch in range(first, last + 1) if key in history[epoch - 1]]
+        if own:
+            has_single |= len(own) == 1
+            gap = [np.nan] if epochs else []
+            epochs += [*gap, *own]
+            values += [*gap, *(history[epoch - 1][key] for epoch in own)]
+    return epochs, values, has_single
+
+
 class TrainingCurveDisplay:
     """Loss terms and monitors of each epoch, the phases of the training marked.
 
@@ -96,7 +109,7 @@ class TrainingCurveDisplay:
     weighted sum. Its scale is logarithmic where all values are positive. The lower panel has the
     monitors, which only the fine-tuning of the clustering estimators records; the docstring of
     :class:`~sklearn_ckm.ConcreteKMeans` lists them. A term that a phase does not have is not drawn
-    there, so that ``loss`` may jump where the phase changes.
+    there, and ``loss`` may jump where the phase changes; lines are broken there.
 
     Examples
     --------
@@ -216,10 +229,11 @@ class TrainingCurveDisplay:
         for panel, keys in zip(self.axes_, (terms, monitors), strict=True):
             self._draw_lines(panel, keys, kwargs)
             self._mark_phases(panel)
-        if all(np.all(np.asarray(self.lines_[key].get_ydata()) > 0) for key in terms):
+        if terms and all(np.nanmin(self.lines_[key].get_ydata()) > 0 for key in terms):
             self.ax_.set_yscale("log")
         self.ax_.set(ylabel="mean over samples", title="loss terms")
-        self.axes_[1].set(xlabel="epoch, of all phases", ylabel="share or ratio", title="monitors")
+        ylabel = "share or ratio" if set(monitors) <= set(_SHOWN_MONITORS) else "value"
+        self.axes_[1].set(xlabel="epoch, of all phases", ylabel=ylabel, title="monitors")
         return self
 
     def _check_monitors(self, monitors, columns):
@@ -233,11 +247,11 @@ class TrainingCurveDisplay:
     def _draw_lines(self, ax, keys, kwargs):
         """Draw a line for each column, over the epochs that have it."""
         for i, key in enumerate(keys):
-            points = [(epoch, row[key]) for epoch, row in enumerate(self.history, 1) if key in row]
+            epochs, values, has_single = _points(self.history, key)
             style = {**line_style(i), "linewidth": 1.8, "label": self._name(key)}
-            style["marker"] = "." if len(points) == 1 else ""
+            style["marker"] = "." if has_single else ""
             style = _validate_style_kwargs(style, kwargs)
-            (self.lines_[key],) = ax.plot(*np.transpose(points), **style)
+            (self.lines_[key],) = ax.plot(epochs, values, **style)
         ax.grid(alpha=0.3)
         if keys:
             place_legend(ax)
