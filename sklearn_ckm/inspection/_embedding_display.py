@@ -2,7 +2,6 @@
 
 # License: BSD-3-Clause
 
-from importlib.util import find_spec
 from numbers import Integral
 
 import numpy as np
@@ -28,11 +27,11 @@ def _make_projection(method, random_state):
             raise ValueError(
                 f"Expected one of {list(_METHODS)} or a transformer in method, got {method!r}."
             )
-        if method == "auto":
-            method = "pca" if find_spec("umap") is None else "umap"
-        if method == "pca":
+        umap_class = None if method == "pca" else _import_umap(is_needed=method == "umap")
+        if umap_class is None:
             return PCA(2, svd_solver="full"), "component"
-        return _make_umap(check_seed(random_state)), "UMAP"
+        seed = check_seed(random_state)  # with a seed UMAP allows one thread only
+        return umap_class(n_components=2, n_jobs=1, random_state=seed), "UMAP"
     if not hasattr(method, "fit_transform"):
         raise TypeError(
             f"Expected one of {list(_METHODS)} or an object with fit_transform in method, got "
@@ -41,15 +40,18 @@ def _make_projection(method, random_state):
     return clone(method), type(method).__name__
 
 
-def _make_umap(seed):
+def _import_umap(*, is_needed):
+    """Return the class of umap-learn, or None where that is not installed and not needed."""
     try:
         from umap import UMAP
     except ImportError as error:
+        if not is_needed:
+            return None
         raise ImportError(
             "method='umap' requires umap-learn. Install it with `pip install umap-learn`, or use "
             "method='pca'."
         ) from error
-    return UMAP(n_components=2, n_jobs=1, random_state=seed)  # the seed allows one thread only
+    return UMAP
 
 
 def _axis_labels(projection, name):

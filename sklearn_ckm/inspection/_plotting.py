@@ -11,6 +11,7 @@ LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (
 GREY = "#8C8C8C"
 DARK_GREY = "#444444"
 PALE_GREY = "#EEEEEE"
+_PAD = 0.15  # in inches; the layout of images is some pixels off in the first drawing
 
 
 def group_style(i):
@@ -51,7 +52,9 @@ def check_axes(ax, caller, **figure_kwargs):
         return ax
     import matplotlib.pyplot as plt
 
-    return plt.subplots(layout="constrained", **figure_kwargs)[1]
+    figure, ax = plt.subplots(layout="constrained", **figure_kwargs)
+    figure.get_layout_engine().set(w_pad=_PAD)
+    return ax
 
 
 def check_two_axes(ax, caller, **figure_kwargs):

@@ -233,6 +233,7 @@ class TrainingCurveDisplay:
             self.ax_.set_yscale("log")
         self.ax_.set(ylabel="mean over samples", title="loss terms")
         ylabel = "share or ratio" if set(monitors) <= set(_SHOWN_MONITORS) else "value"
+        ylabel = ylabel if monitors else ""
         self.axes_[1].set(xlabel="epoch, of all phases", ylabel=ylabel, title="monitors")
         return self
 
@@ -256,6 +257,7 @@ class TrainingCurveDisplay:
         if keys:
             place_legend(ax)
         else:
+            ax.set_yticks([])
             style = {"ha": "center", "va": "center", "color": DARK_GREY}
             ax.text(0.5, 0.5, "none recorded", transform=ax.transAxes, **style)
 

@@ -141,8 +141,14 @@ class FakeUMAP:
         return z[:, :2]
 
 
+def test_another_module_of_that_name_is_not_umap(monkeypatch, adapter, data):
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace())
+    display = EmbeddingDisplay.from_estimator(adapter, data.X_tgt)
+    assert display.ax_.get_xlabel().startswith("component 1")
+
+
 def test_umap_is_used_where_it_is_installed(monkeypatch, adapter, data):
-    module = SimpleNamespace(UMAP=FakeUMAP, __spec__=SimpleNamespace())
+    module = SimpleNamespace(UMAP=FakeUMAP)
     monkeypatch.setitem(sys.modules, "umap", module)
     for method in ("auto", "umap"):
         display = EmbeddingDisplay.from_estimator(adapter, data.X_tgt, method=method)
@@ -152,7 +158,6 @@ def test_umap_is_used_where_it_is_installed(monkeypatch, adapter, data):
 
 def test_without_umap_auto_is_pca_and_umap_is_refused(monkeypatch, adapter, data):
     monkeypatch.setitem(sys.modules, "umap", None)
-    monkeypatch.setattr("sklearn_ckm.inspection._embedding_display.find_spec", lambda name: None)
     display = EmbeddingDisplay.from_estimator(adapter, data.X_tgt)
     assert display.ax_.get_xlabel().startswith("component 1")
     with pytest.raises(ImportError, match="pip install umap-learn"):
