@@ -17,6 +17,7 @@ from .utils._input import ACCEPTED_DTYPES, InputScaler, as_rows, check_image_sha
 
 _BATCHES_PER_EPOCH = 32  # wanted by batch_size="auto", within these limits of its size
 _BATCH_LIMITS = 32, 256
+_CALLBACK_ATTRIBUTES = "_callback_fit_ctx", "_skl_callbacks_to_teardown"
 
 
 class BaseDeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -70,8 +71,10 @@ class BaseDeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         try:
             yield
         except BaseException:
+            # scikit-learn's own, by which it ends the callbacks' work after this
+            kept = {n: v for n, v in vars(self).items() if n in _CALLBACK_ATTRIBUTES}
             vars(self).clear()
-            vars(self).update(before)
+            vars(self).update({**before, **kept})
             raise
 
     def _check_X(self, X):

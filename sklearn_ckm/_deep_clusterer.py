@@ -8,6 +8,7 @@ from os import PathLike
 
 import numpy as np
 import torch
+from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
@@ -17,8 +18,9 @@ from ._training._batches import as_float
 from ._training._checkpoint import Checkpoint
 from ._training._criteria import JointCriterion
 from ._training._diagnosis import find_center_problems
+from ._training._fit_tasks import FitTasks
 from ._training._hash import hash_fit
-from ._training._inference import distances_in_blocks, embed
+from ._training._inference import describe_centers, distances_in_blocks, embed
 from ._training._n_clusters import FEWEST_ROWS, estimate_n_clusters
 from ._training._phases import (
     Pretrained,
@@ -67,7 +69,7 @@ def _check_n_rows(n_target, n_clusters):
         )
 
 
-class BaseDeepClusterer(BaseDeepEstimator):
+class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
     """Base of the clustering estimators: an autoencoder whose embedding has centres.
 
     It runs the phases: pretraining, placing the centres, fine-tuning. What a domain is, and what
@@ -200,6 +202,10 @@ class BaseDeepClusterer(BaseDeepEstimator):
             rows = as_float(data.target[:_TRIED_ROWS])
             check_views(augmentation, rows, make_generator(0, device))
 
+        learned = {"_scaler": scaler, "_objective": objective}
+        n_phases = 2 if self.n_init == 1 else 2 + int(self.n_init)
+        tasks = FitTasks(self, X_target, n_phases, learned)
+        settings = replace(settings, tasks=tasks)
         checkpoint = self._make_checkpoint(data, seed)
         if checkpoint is not None:
             seed = checkpoint.keep_seed(seed)
@@ -221,9 +227,9 @@ class BaseDeepClusterer(BaseDeepEstimator):
             data = replace(data, source=None, y_source=None)
         net = self._finetune(pretrained, data, settings, criterion, int(n_clusters), seed)
 
-        self._scaler = scaler
-        self._objective = objective
+        vars(self).update(learned)
         self._set_learned(net, data, pretrained.history)
+        tasks.finish()
         if checkpoint is not None and self.stop_reason_ != "interrupted":
             checkpoint.clear()
         return self
@@ -388,10 +394,7 @@ class BaseDeepClusterer(BaseDeepEstimator):
         self._net = strip_net(net)
         z = embed(net.module_, data.target, net.device)
         self.labels_ = self._predict(z)
-        self.cluster_centers_ = net.module_.centers.positions.detach().cpu().numpy().copy()
-        self.n_clusters_ = len(self.cluster_centers_)
-        self.temperature_ = float(net.module_.centers.temperature)
-        self._n_features_out = self.cluster_centers_.shape[1]
+        vars(self).update(describe_centers(net.module_))
         if self.stop_reason_ == "interrupted":
             warnings.warn(
                 f"{type(self).__name__} was interrupted after {self.n_iter_} epochs of fine-tuning "

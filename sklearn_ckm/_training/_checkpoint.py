@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from skorch.callbacks import PrintLog
 
+from ._fit_tasks import PhaseTask
 from ._progress import EpochProgressBar
 from ._state import restore_state
 
@@ -114,8 +115,8 @@ def _write(path, write):
 
 
 def _resumed_callbacks(net):
-    """The user's callbacks: how far a bar has come is for the bar to know."""
-    ours = (EpochProgressBar, PrintLog)
+    """The user's callbacks: ours know by themselves how far training has come."""
+    ours = (EpochProgressBar, PhaseTask, PrintLog)
     return [(name, callback) for name, callback in net.callbacks_ if not isinstance(callback, ours)]
 
 

@@ -67,3 +67,14 @@ def embed(model, X, device, prepare=None):
     """Embeddings of all rows, (n_samples, n_components) float32 on `device`, in eval mode."""
     model.eval()
     return forward_in_blocks(lambda x: model.encoder(x).float(), X, device, prepare)
+
+
+def describe_centers(model):
+    """Return what a fitted estimator tells of its centres, by the name of the attribute."""
+    positions = model.centers.positions.detach().cpu().numpy().copy()
+    return {
+        "cluster_centers_": positions,
+        "n_clusters_": len(positions),
+        "temperature_": float(model.centers.temperature),
+        "_n_features_out": positions.shape[1],
+    }

@@ -16,6 +16,7 @@ from ..modules import Centers, ClusteringModel
 from ..utils._random import make_generator, torch_seed
 from ._batches import DomainBatches
 from ._checkpoint import Checkpoint
+from ._fit_tasks import FitTasks
 from ._inference import distances_in_blocks
 from ._nets import FineTuningNet, PhaseNet, PretrainingNet
 from ._optimizers import named_state
@@ -67,6 +68,8 @@ class TrainingSettings:
         0 silent, 1 a progress bar a phase, 2 a line an epoch.
     checkpoint : Checkpoint or None
         Where the state is kept.
+    tasks : FitTasks or None
+        What scikit-learn's callbacks are told of.
     """
 
     device: torch.device
@@ -77,6 +80,7 @@ class TrainingSettings:
     callbacks: list | None = None
     verbose: int = 0
     checkpoint: Checkpoint | None = None
+    tasks: FitTasks | None = None
 
     def phase_checkpoint(self, name):
         """Where the state of a phase is kept, or None."""
@@ -85,6 +89,9 @@ class TrainingSettings:
     def net_kwargs(self, seed, description):
         """Parameters of a net of one phase."""
         callbacks = copy.deepcopy(list(self.callbacks or []))
+        phase_task = None if self.tasks is None else self.tasks.of_phase(description)
+        if phase_task is not None:
+            callbacks.append(("phase_task", phase_task))
         if self.verbose == 1:
             callbacks.append(("progress_bar", EpochProgressBar(description)))
         elif self.verbose > 1:

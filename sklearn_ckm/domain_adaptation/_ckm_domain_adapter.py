@@ -281,6 +281,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
             domains = self._read_domains(X, y, X_tgt, sample_domain=sample_domain)
             if self.source_in_finetuning:
                 self._check_same_classes(domains.source_classes)
+            self.source_classes_ = domains.source_classes
             self._fit(
                 domains.X_target,
                 domains.X_source,
@@ -288,7 +289,6 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
                 len(domains.source_classes),
                 tunes_source=self.source_in_finetuning,
             )
-            self.source_classes_ = domains.source_classes
         return self
 
     def fit_predict(self, X, y=None, *, X_tgt=None, sample_domain=None):

@@ -312,6 +312,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
                 classes = self._name_centers(named, n_clusters)
                 self._check_same_classes(classes, "classes_", "target")
                 self.classes_ = classes
+            self.source_classes_ = domains.source_classes
             self._fit(
                 domains.X_target,
                 domains.X_source,
@@ -320,7 +321,6 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
                 y_target=domains.y_target,
                 n_clusters=n_clusters,
             )
-            self.source_classes_ = domains.source_classes
         return self
 
     def predict(self, X):
