@@ -179,6 +179,22 @@ class BaseDeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         )
         return scaler, TrainingData(target, source, y_source, y_target)
 
+    def __getstate__(self):
+        """State for pickle, joblib and skops: the network as arrays and plain values."""
+        from .persistence._network import pack_net  # it builds on this module's subpackages
+
+        state = dict(super().__getstate__())
+        if "_net" in state:
+            state["_net"] = pack_net(self._net, self._input_shape, self._n_features_out)
+        return state
+
+    def __setstate__(self, state):
+        from .persistence._network import unpack_net
+
+        if "_net" in state:
+            state = {**state, "_net": unpack_net(state["_net"])}
+        super().__setstate__(state)
+
     def __sklearn_is_fitted__(self):
         return hasattr(self, "_net")
 

@@ -4,6 +4,7 @@ import copy
 from functools import partial
 
 import torch
+from skorch.utils import get_map_location
 from torch import nn
 
 from .._training._nets import PhaseNet
@@ -95,6 +96,11 @@ def describe_network(model, input_shape, n_components):
         else {"shape": list(centers.positions.shape), "is_adaptive": bool(centers.is_adaptive)},
         "heads": {name: _describe_layers(head) for name, head in heads.items() if head is not None},
     }
+
+
+def is_of_package(encoder):
+    """Whether an encoder can be built from plain values."""
+    return type(encoder) in (DenseEncoder, ConvEncoder)
 
 
 def _describe_encoder(encoder):
@@ -219,3 +225,41 @@ def make_net(model, device):
     """
     net = PhaseNet(model, nn.Identity, device=str(device), verbose=0)
     return strip_net(net.initialize())
+
+
+def pack_net(net, input_shape, n_components):
+    """Return a net as plain values and arrays, for pickle, joblib and skops.
+
+    skorch's own state of a net is bytes of another pickle, which skops would store unseen and run
+    when it loads them.
+
+    Parameters
+    ----------
+    net : PhaseNet
+        Of a fitted estimator.
+    input_shape : tuple of int
+        Shape of one sample.
+    n_components : int
+        Width of the embedding.
+
+    Returns
+    -------
+    packed : dict or PhaseNet
+        The net as it is where its encoder is the user's own: only pickle holds code by reference.
+    """
+    model = net.module_
+    if not is_of_package(model.encoder):
+        return net
+    return {
+        "network": describe_network(model, input_shape, n_components),
+        "weights": {name: value.numpy() for name, value in weights_of(model).items()},
+        "device": str(net.device),
+    }
+
+
+def unpack_net(packed):
+    """Return the net of :func:`pack_net`, on the CPU (with a warning) where CUDA is missing."""
+    if not isinstance(packed, dict):
+        return packed
+    weights = {name: torch.from_numpy(value) for name, value in packed["weights"].items()}
+    return make_net(build_network(packed, weights), get_map_location(packed["device"]))
