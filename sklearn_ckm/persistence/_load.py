@@ -71,6 +71,13 @@ def load(folder, *, encoder=None, device=None, **params):
     to a further fit alone: they come back as their defaults, with a warning, unless they are given
     again. So do a joblib cache as `memory` and a generator as `random_state`, without a warning.
 
+    What was learned by a module of the user's own must be in its ``state_dict``; other attributes
+    are those that the class or factory sets.
+
+    Pickle, joblib and skops know no such limits, at a price: the first two run what stands in the
+    file, and skops does where the encoder is the user's own (the type ``FineTuningNet`` or
+    ``PhaseNet``, which it then asks to trust, holds a pickle).
+
     The digests in the folder tell damage from what was saved. They are no signature: whoever can
     write to the folder can store another model there, though no code.
 
