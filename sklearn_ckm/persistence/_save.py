@@ -70,13 +70,17 @@ def save_estimator(estimator, folder):
 
 
 def names_to_mention(left_out):
-    """Of what was left out, what a further fit or the history would miss, sorted."""
-    return sorted(set(left_out) - {"encoder", "_objective", *_OF_NO_ACCOUNT} - _nested(left_out))
+    """Of what was left out, what a further fit or the history would miss, sorted.
 
-
-def _nested(left_out):
-    """Settings of the fit's own copy of an objective, which the parameter tells as well."""
-    return {name for name in left_out if name.startswith("_objective__")}
+    The encoder, and the objective of the fit, are not among them: ``load`` asks for them. Settings
+    of the fit's own copy of an objective are those of the parameter.
+    """
+    silent = {"encoder", "_objective", *_OF_NO_ACCOUNT}
+    if "_objective" in left_out:
+        silent.add("objective")
+    return sorted(
+        name for name in left_out if name not in silent and not name.startswith("_objective__")
+    )
 
 
 def _encode_params(estimator, encoder):
