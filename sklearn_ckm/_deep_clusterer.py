@@ -4,6 +4,7 @@ import copy
 import warnings
 from dataclasses import replace
 from numbers import Integral, Real
+from os import PathLike
 
 import numpy as np
 import torch
@@ -13,8 +14,10 @@ from sklearn.utils.validation import _check_sample_weight
 
 from ._base import BaseDeepEstimator
 from ._training._batches import as_float
+from ._training._checkpoint import Checkpoint
 from ._training._criteria import JointCriterion
 from ._training._diagnosis import find_center_problems
+from ._training._hash import hash_fit
 from ._training._inference import distances_in_blocks, embed
 from ._training._n_clusters import FEWEST_ROWS, estimate_n_clusters
 from ._training._phases import (
@@ -38,6 +41,7 @@ from .utils._random import check_seed, make_generator, phase_seed, torch_seed
 _SCORED_ROWS = 2000
 _TRIED_ROWS = 8  # of the target, that an augmentation is tried on before training
 _FEWEST_SCORED = 3
+_NOT_IN_RESULT = ("checkpoint", "memory", "verbose", "random_state", "device")
 _SHORT_TUNING = 5  # one part in five of the epochs decides between several starts
 
 
@@ -83,6 +87,7 @@ class BaseDeepClusterer(BaseDeepEstimator):
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "memory": [str, HasMethods(["cache"]), None],
+        "checkpoint": [str, PathLike, None],
         "warm_start": ["boolean"],
     }
 
@@ -195,6 +200,11 @@ class BaseDeepClusterer(BaseDeepEstimator):
             rows = as_float(data.target[:_TRIED_ROWS])
             check_views(augmentation, rows, make_generator(0, device))
 
+        checkpoint = self._make_checkpoint(data, seed)
+        if checkpoint is not None:
+            seed = checkpoint.keep_seed(seed)
+            settings = replace(settings, checkpoint=checkpoint)
+
         if not tunes_source:
             n_classes = 0
         if is_started:
@@ -214,7 +224,27 @@ class BaseDeepClusterer(BaseDeepEstimator):
         self._scaler = scaler
         self._objective = objective
         self._set_learned(net, data, pretrained.history)
+        if checkpoint is not None and self.stop_reason_ != "interrupted":
+            checkpoint.clear()
         return self
+
+    def _make_checkpoint(self, data, seed):
+        """Where this fit keeps its state, by all that the result depends on; None if not wanted."""
+        if self.checkpoint is None:
+            return None
+        given = {n: v for n, v in self.get_params(deep=False).items() if n not in _NOT_IN_RESULT}
+        is_started = self.warm_start and hasattr(self, "_net")
+        before = self._net.module_.state_dict() if is_started else {}
+        tensors = {**vars(data), **before}
+        parts = {
+            "arrays": {n: None if t is None else t.cpu().numpy() for n, t in tensors.items()},
+            "device": data.target.device.type,
+            "seed": None if self.random_state is None else seed,
+        }
+        types = [type(self)]
+        return Checkpoint(
+            self.checkpoint, hash_fit(parts, given, types=types, parameter="checkpoint")
+        )
 
     def _pretrain(self, data, settings, n_classes, seed):
         """Build the network and train its autoencoder (Eq. 1), or take that from the cache."""
@@ -285,12 +315,18 @@ class BaseDeepClusterer(BaseDeepEstimator):
                 trial = self._start(
                     copy.deepcopy(pretrained), data, settings, criterion, n_clusters, start_seed
                 )
+                trial[0].checkpoint = settings.phase_checkpoint(f"trial-{i}")
                 with torch_seed(phase_seed(seed, "trial", i), settings.device):
                     trial[0].partial_fit(trial[1], epochs=-(-max_epochs // _SHORT_TUNING))
                 rows = _scored_rows(len(data.target))
                 score = self._agreement(trial[0].module_, data.target[rows])
+                is_interrupted = trial[0].stop_reason == "interrupted"
                 if score > best_score:
                     best_score, (net, batches) = score, trial
+                if is_interrupted:
+                    net.stop_reason = "interrupted"
+                    break
+        net.checkpoint = settings.phase_checkpoint("finetune")
         with torch_seed(phase_seed(seed, "dropout"), settings.device):
             if net.stop_reason is None:
                 net.partial_fit(batches, epochs=max_epochs - len(net.history))
@@ -356,10 +392,18 @@ class BaseDeepClusterer(BaseDeepEstimator):
         self.n_clusters_ = len(self.cluster_centers_)
         self.temperature_ = float(net.module_.centers.temperature)
         self._n_features_out = self.cluster_centers_.shape[1]
+        if self.stop_reason_ == "interrupted":
+            warnings.warn(
+                f"{type(self).__name__} was interrupted after {self.n_iter_} epochs of fine-tuning "
+                f"of {self.max_epochs}, and is fitted as it was after the last of them.",
+                ConvergenceWarning,
+                stacklevel=7,  # the caller of fit, past the context managers
+            )
         nearest = self._nearest_centers(z)
         problems = find_center_problems(z.cpu().numpy(), self.cluster_centers_, nearest)
         if problems:
-            self.stop_reason_ = "collapsed"
+            if self.stop_reason_ != "interrupted":
+                self.stop_reason_ = "collapsed"
             warnings.warn(
                 f"{type(self).__name__} ended with centres that cannot be trusted: "
                 f"{'; '.join(problems)}. Try more epochs, another random_state, a larger n_init, "

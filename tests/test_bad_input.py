@@ -190,6 +190,9 @@ def test_batches_of_one_row_work(make):
     assert all(np.isfinite(record["loss"]) for record in model.history_)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:Training diverged.*went back:sklearn.exceptions.ConvergenceWarning"
+)
 def test_divergence_is_told_with_its_losses(make):
     with pytest.raises(ValueError, match=r"Training diverged in epoch \d.*'pretrain'.*Lower 'lr'"):
         fit(make(lr=1e30), X_TGT)
@@ -576,6 +579,7 @@ OUT_OF_RANGE = {
     "device": [0, None],
     "precision": ["float16", 32],
     "memory": [3],
+    "checkpoint": [3],
     "warm_start": ["yes"],
     "callbacks": ["disable", 3],
     "verbose": ["loud", -1],

@@ -370,6 +370,9 @@ def test_either_phase_may_be_left_out(make, epochs):
     assert_array_equal(model.labels_, model.predict(X_TGT))
 
 
+@pytest.mark.filterwarnings(
+    "ignore:Training diverged.*went back:sklearn.exceptions.ConvergenceWarning"
+)
 def test_diverging_training_raises(make):
     with pytest.raises(ValueError, match=r"Training diverged in epoch 1 of the phase 'pretrain'"):
         fit(make(optimizer="sgd", lr=1e30))

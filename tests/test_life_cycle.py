@@ -90,6 +90,7 @@ def test_clone_keeps_every_parameter_and_nothing_learned(make):
         "image_shape": (1, 1, 5),
         "device": "cpu",
         "memory": "folder",
+        "checkpoint": "another",
         "callbacks": callbacks,
         "random_state": 3,
     }

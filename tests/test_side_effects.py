@@ -69,7 +69,7 @@ ENDINGS = {
     "ends well": (None, None),
     "fails in pretraining": ("pretrain", Failure("as planned")),
     "fails in fine-tuning": ("finetune", Failure("as planned")),
-    "is interrupted": ("finetune", KeyboardInterrupt("as planned")),
+    "is interrupted": ("pretrain", KeyboardInterrupt("as planned")),
 }
 
 
@@ -266,8 +266,14 @@ def test_fit_leaves_parameters_callbacks_and_objective(make, end, n_init):
 # a fit that did not end -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [Failure("as planned"), KeyboardInterrupt("as planned")])
-@pytest.mark.parametrize("phase", ["pretrain", "finetune"])
+@pytest.mark.parametrize(
+    ("phase", "error"),
+    [
+        ("pretrain", Failure("as planned")),
+        ("finetune", Failure("as planned")),
+        ("pretrain", KeyboardInterrupt("as planned")),
+    ],
+)
 def test_estimator_whose_fit_failed_is_not_fitted(make, error, phase):
     model = make(callbacks=[FailsIn(phase, error)])
     with pytest.raises(type(error), match="as planned"):

@@ -1,9 +1,11 @@
 """The private skorch nets: one per phase, fed by :class:`DomainBatches`."""
 
+import warnings
 from contextlib import nullcontext
 from math import inf, isfinite
 
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
 
@@ -11,16 +13,23 @@ from ._criteria import JointCriterion, ReconstructionCriterion
 from ._inference import distances_in_blocks, embed
 from ._monitors import ClusteringMonitors
 from ._optimizers import load_named_state
+from ._state import restore_state, take_state
 
 _BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+_SLOWER = 0.1  # factor on the learning rate after the first divergence
+
+
+class DivergenceError(ValueError):
+    """A loss or a weight is no longer finite."""
 
 
 class PhaseNet(NeuralNet):
     """A skorch net that trains one phase on batches of both domains.
 
     Losses stay on the device until the epoch ends, and a batch leaves no record unless a callback
-    listens to batches. ``fit(batches)`` takes a :class:`DomainBatches`; interrupts are raised, not
-    swallowed.
+    listens to batches. ``fit(batches)`` takes a :class:`DomainBatches`. Where training diverges,
+    the net goes back to its last good epoch and lowers the learning rate, once. An interrupt is
+    raised, unless the class says that what is trained so far is of use.
 
     Parameters
     ----------
@@ -34,18 +43,33 @@ class PhaseNet(NeuralNet):
         Arithmetic of the network; losses and distances stay in float32.
     phase : str
         Name of the phase in the history.
+    checkpoint : PhaseCheckpoint, default=None
+        Where the state is kept after every epoch, and taken from at the start.
     **kwargs : dict
         Parameters of :class:`skorch.NeuralNet`.
     """
 
+    keeps_interrupted = False
+
     def __init__(
-        self, module, criterion, *, generator=None, precision="float32", phase="", **kwargs
+        self,
+        module,
+        criterion,
+        *,
+        generator=None,
+        precision="float32",
+        phase="",
+        checkpoint=None,
+        **kwargs,
     ):
         super().__init__(module, criterion, train_split=None, dataset=None, **kwargs)
         self.generator = generator
         self.precision = precision
         self.phase = phase
+        self.checkpoint = checkpoint
         self.stop_reason = None
+        self.is_slowed = False
+        self._is_within_epoch = False
 
     def get_dataset(self, X, y=None):
         """Return the batches as they are: there is no data set to wrap."""
@@ -74,18 +98,59 @@ class PhaseNet(NeuralNet):
         """Train until the epochs are done or a reason to stop is found."""
         self.check_training_readiness()
         batches = self.get_iterator(self.get_dataset(X), training=True)
-        hooks = {"dataset_train": batches, "dataset_valid": None}
-        epochs = self.max_epochs if epochs is None else epochs
-        for _ in range(epochs):
-            self.notify("on_epoch_begin", **hooks)
-            self.run_single_epoch(batches, training=True, prefix="train", step_fn=self.train_step)
-            self.notify("on_epoch_end", **hooks)
-            if self.stop_reason is not None:
-                break
+        n_epochs = len(self.history) + (self.max_epochs if epochs is None else epochs)
+        if self.checkpoint is not None:
+            self.checkpoint.restore(self, batches)
+        state = take_state(self, batches)
+        try:
+            while len(self.history) < n_epochs and self.stop_reason is None:
+                try:
+                    self._run_epoch(batches)
+                except DivergenceError as error:
+                    if self.is_slowed:
+                        raise
+                    restore_state(self, batches, state)
+                    self._slow_down(error)
+                state = take_state(self, batches)
+                if self.checkpoint is not None:
+                    self.checkpoint.save(self, state)
+        except KeyboardInterrupt:
+            if not self.keeps_interrupted:
+                raise
+            if self._is_within_epoch:
+                restore_state(self, batches, state)
+            self.stop_reason = "interrupted"
         return self
 
+    def _run_epoch(self, batches):
+        """Train one epoch, and tell the callbacks."""
+        hooks = {"dataset_train": batches, "dataset_valid": None}
+        self._is_within_epoch = True
+        self.notify("on_epoch_begin", **hooks)
+        self.run_single_epoch(batches, training=True, prefix="train", step_fn=self.train_step)
+        self._is_within_epoch = False
+        self.notify("on_epoch_end", **hooks)
+
+    def _slow_down(self, error):
+        """Lower the learning rate, and say so."""
+        self.is_slowed = True
+        for group in self.optimizer_.param_groups:
+            group["lr"] *= _SLOWER
+        warnings.warn(
+            f"{error} Training went back to the epoch before, and on with a tenth of the rate.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+
+    def get_phase_state(self):
+        """State of a phase, as a dict, beyond that of its network and optimiser."""
+        return {}
+
+    def set_phase_state(self, state):
+        """Take over what :meth:`get_phase_state` gave."""
+
     def partial_fit(self, X, y=None, epochs=None, **fit_params):
-        """Train on; unlike skorch's own, lets a KeyboardInterrupt through."""
+        """Train on; unlike skorch's own, leaves a KeyboardInterrupt to :meth:`fit_loop`."""
         if not self.initialized_:
             self.initialize()
         self.notify("on_train_begin", X=X, y=y)
@@ -171,10 +236,14 @@ class PhaseNet(NeuralNet):
         self.history.record("train_loss_best", loss < best)
 
     def _check_finite(self, means):
-        if not all(map(isfinite, means.values())):
-            raise ValueError(
+        """Raise :class:`DivergenceError` where a mean loss or a weight is not finite."""
+        weights = [*self.module_.parameters(), *self.module_.buffers()]
+        is_finite = torch.stack([w.isfinite().all() for w in weights]).all().item()
+        if not (is_finite and all(map(isfinite, means.values()))):
+            lr = self.optimizer_.param_groups[0]["lr"]
+            raise DivergenceError(
                 f"Training diverged in epoch {len(self.history)} of the phase {self.phase!r}: the "
-                f"mean losses are {means}. Lower 'lr' (now {self.lr:g}) or the lambdas."
+                f"mean losses are {means}. Lower 'lr' (now {lr:g}) or the lambdas."
             )
 
     def _arithmetic(self):
@@ -219,6 +288,8 @@ class FineTuningNet(PhaseNet):
         Parameters of :class:`PhaseNet`.
     """
 
+    keeps_interrupted = True
+
     def __init__(
         self,
         module,
@@ -250,6 +321,20 @@ class FineTuningNet(PhaseNet):
         self.clustering_state = self.criterion_.objective.start(self.module_.centers.positions)
         self.n_still = 0
         return self
+
+    def get_phase_state(self):
+        """Labels, state of the objective and count of the still epochs."""
+        return {
+            "labels": self.monitors.labels,
+            "clustering_state": self.clustering_state,
+            "n_still": self.n_still,
+        }
+
+    def set_phase_state(self, state):
+        """Take over what :meth:`get_phase_state` gave."""
+        self.monitors.labels = state["labels"]
+        self.clustering_state = state["clustering_state"]
+        self.n_still = state["n_still"]
 
     def evaluate_batch(self, batch):
         """Loss terms of a batch, and what the objective did with it."""

@@ -15,6 +15,7 @@ from torch.nn.functional import one_hot
 from ..modules import Centers, ClusteringModel
 from ..utils._random import make_generator, torch_seed
 from ._batches import DomainBatches
+from ._checkpoint import Checkpoint
 from ._inference import distances_in_blocks
 from ._nets import FineTuningNet, PhaseNet, PretrainingNet
 from ._optimizers import named_state
@@ -64,6 +65,8 @@ class TrainingSettings:
         skorch callbacks, copied for each phase.
     verbose : int
         0 silent, 1 a progress bar a phase, 2 a line an epoch.
+    checkpoint : Checkpoint or None
+        Where the state is kept.
     """
 
     device: torch.device
@@ -73,6 +76,11 @@ class TrainingSettings:
     precision: str = "float32"
     callbacks: list | None = None
     verbose: int = 0
+    checkpoint: Checkpoint | None = None
+
+    def phase_checkpoint(self, name):
+        """Where the state of a phase is kept, or None."""
+        return None if self.checkpoint is None else self.checkpoint.of_phase(name)
 
     def net_kwargs(self, seed, description):
         """Parameters of a net of one phase."""
@@ -129,7 +137,12 @@ def pretrain(model, data, settings, *, max_epochs, seed):
         batch_size=settings.batch_size,
         generator=make_generator(seed, settings.device),
     )
-    net = PretrainingNet(model, max_epochs=max_epochs, **settings.net_kwargs(seed, "pretraining"))
+    net = PretrainingNet(
+        model,
+        max_epochs=max_epochs,
+        checkpoint=settings.phase_checkpoint("pretrain"),
+        **settings.net_kwargs(seed, "pretraining"),
+    )
     with torch_seed(seed, settings.device):
         net.fit(batches)
     return epoch_records(net), named_state(net.optimizer_, net.module_)
@@ -297,7 +310,7 @@ def strip_net(net):
     net.trim_for_prediction()
     # skorch maps `module_` to another device on loading, but not the `module` it was made from
     training_only = ("optimizer", "optimizer_state", "generator", "labels", "monitors", "_farthest")
-    for name in ("module", *training_only, "clustering_state"):
+    for name in ("module", *training_only, "clustering_state", "checkpoint"):
         setattr(net, name, None)
     return net
 

@@ -1,14 +1,10 @@
 """Pretraining that is computed once per data, encoder, settings and seed."""
 
-import inspect
-from functools import partial
-
-import joblib
 import numpy as np
 import torch
 from sklearn.utils.validation import check_memory
 
-from .._version import __version__
+from ._hash import hash_fit
 from ._phases import pretrain
 
 
@@ -81,32 +77,11 @@ def _key(model, data, settings, encoder):
         "weights": _as_arrays(model.state_dict()),
         "target": data.target.cpu().numpy(),
         "source": None if data.source is None else data.source.cpu().numpy(),
+        "settings": (settings.lr, settings.batch_size, settings.precision, settings.device.type),
+    }
+    given = {
         "encoder": encoder,
         "optimizer": settings.optimizer,
         "callbacks": settings.callbacks,
-        "versions": (torch.__version__, __version__),
-        "settings": (settings.lr, settings.batch_size, settings.precision, settings.device.type),
     }
-    try:
-        return joblib.hash({**parts, "source code": _source_code(model, encoder, settings)})
-    except Exception as error:
-        raise ValueError(
-            "Expected an encoder, an optimizer and callbacks that can be hashed when 'memory' is "
-            f"set, got encoder={encoder!r}, optimizer={settings.optimizer!r} and "
-            f"callbacks={settings.callbacks!r}. Define them at the top level of a module, or set "
-            "memory=None."
-        ) from error
-
-
-def _source_code(model, encoder, settings):
-    """Source of what a user wrote, so that it is trained anew when edited."""
-    callbacks = [c[-1] if isinstance(c, tuple) else c for c in settings.callbacks or ()]
-    parts = [encoder, settings.optimizer, *map(type, callbacks), *map(type, model.modules())]
-    known = {"builtins", "skorch", "torch", __name__.split(".")[0]}
-    written = []
-    for part in dict.fromkeys(parts):
-        while isinstance(part, partial):
-            part = part.func
-        if callable(part) and getattr(part, "__module__", "").split(".")[0] not in known:
-            written.append(inspect.getsource(part))
-    return written
+    return hash_fit(parts, given, types=map(type, model.modules()), parameter="memory")

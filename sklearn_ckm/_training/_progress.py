@@ -23,7 +23,7 @@ class EpochProgressBar(Callback):
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Advance the bar."""
         self.bar_.set_postfix(loss=f"{net.history[-1]['loss']:.4g}", refresh=False)
-        self.bar_.update()
+        self.bar_.update(len(net.history) - self.bar_.n)
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Close the bar."""

@@ -92,6 +92,11 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         `n_clusters`. Not used when `random_state` is None. A user's encoder, optimiser and
         callbacks are known by the source of their classes: empty the folder after editing what
         these call. In a pretraining that comes from there no callback is called.
+    checkpoint : str or path, default=None
+        Folder in which a fit keeps its state after every epoch, for as long as it runs. The same
+        call after the process was killed, or after an interrupt, goes on from there and ends as the
+        unbroken fit would have. The state holds pickles: use a folder of your own. A callback that
+        has an open file or the like starts anew.
     warm_start : bool, default=False
         Whether a further ``fit`` skips the pretraining and trains on from the last one: network,
         centres and input scale stay, `encoder` and `n_init` are not read.
@@ -129,8 +134,9 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         ``center_gradient_indirect`` (norms, last batch of the epoch) and ``temperature``. They are
         taken from the batches in training, and from the rows as they are, not from their views;
         the gradient of `consistency` and `balance` counts as indirect, over `lambda_clustering`.
-    stop_reason_ : {"max_epochs", "converged", "callback", "collapsed"}
-        Why training ended; ``"collapsed"`` comes with a ``ConvergenceWarning``.
+    stop_reason_ : {"max_epochs", "converged", "callback", "interrupted", "collapsed"}
+        Why training ended; the last two come with a ``ConvergenceWarning``. An interrupt (Ctrl-C)
+        in the fine-tuning leaves the model of the last whole epoch, one before that no model.
     n_features_in_ : int
         Number of features, ``channels * height * width`` for images.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -222,6 +228,7 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         device="auto",
         precision="float32",
         memory=None,
+        checkpoint=None,
         warm_start=False,
         callbacks=None,
         verbose=0,
@@ -248,6 +255,7 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         self.device = device
         self.precision = precision
         self.memory = memory
+        self.checkpoint = checkpoint
         self.warm_start = warm_start
         self.callbacks = callbacks
         self.verbose = verbose
@@ -277,7 +285,8 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         Warns
         -----
         ConvergenceWarning
-            If a centre ends dead, doubled, collapsed or away from the data.
+            If a centre ends dead, doubled, collapsed or away from the data, if training is
+            interrupted, or if it diverges once and goes on at a tenth of the learning rate.
         """
         with self._as_before_on_error():
             return self._fit(self._check_rows(X, reset=True))

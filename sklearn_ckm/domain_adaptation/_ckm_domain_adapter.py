@@ -89,6 +89,8 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         `n_clusters`. Not used when `random_state` is None. A user's encoder, optimiser and
         callbacks are known by the source of their classes: empty the folder after editing what
         these call. In a pretraining that comes from there no callback is called.
+    checkpoint : str or path, default=None
+        Folder from which a broken fit goes on, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     warm_start : bool, default=False
         Whether a further ``fit`` skips the pretraining and trains on from the last one: network,
         centres and input scale stay, `encoder` and `n_init` are not read.
@@ -120,8 +122,9 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     history_ : list of dict
         One dict per epoch, as in :class:`~sklearn_ckm.ConcreteKMeans`, with the further loss term
         ``classification``.
-    stop_reason_ : {"max_epochs", "converged", "callback", "collapsed"}
-        Why training ended; ``"collapsed"`` comes with a ``ConvergenceWarning``.
+    stop_reason_ : {"max_epochs", "converged", "callback", "interrupted", "collapsed"}
+        Why training ended; the last two come with a ``ConvergenceWarning``. An interrupt (Ctrl-C)
+        in the fine-tuning leaves the model of the last whole epoch, one before that no model.
     n_features_in_ : int
         Number of features, ``channels * height * width`` for images.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -200,6 +203,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         device="auto",
         precision="float32",
         memory=None,
+        checkpoint=None,
         warm_start=False,
         callbacks=None,
         verbose=0,
@@ -229,6 +233,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         self.device = device
         self.precision = precision
         self.memory = memory
+        self.checkpoint = checkpoint
         self.warm_start = warm_start
         self.callbacks = callbacks
         self.verbose = verbose
@@ -269,7 +274,8 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Warns
         -----
         ConvergenceWarning
-            If a centre ends dead, doubled, collapsed or away from the data.
+            If a centre ends dead, doubled, collapsed or away from the data, if training is
+            interrupted, or if it diverges once and goes on at a tenth of the learning rate.
         """
         with self._as_before_on_error():
             domains = self._read_domains(X, y, X_tgt, sample_domain=sample_domain)

@@ -108,6 +108,8 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         Where to keep pretrained autoencoders, which depend neither on the lambdas nor on
         the labels; :class:`~sklearn_ckm.CKMDomainAdapter` shares them, and its notes on the
         parameter hold here too.
+    checkpoint : str or path, default=None
+        Folder from which a broken fit goes on, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     warm_start : bool, default=False
         Whether a further ``fit`` skips the pretraining and trains on from the last one: network,
         centres and input scale stay, `encoder` and `n_init` are not read.
@@ -141,8 +143,9 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         One dict per epoch, as in :class:`~sklearn_ckm.ConcreteKMeans`, with the further loss terms
         ``classification`` and ``kshot``. The latter's part of the gradient of the centres counts
         as indirect.
-    stop_reason_ : {"max_epochs", "converged", "callback", "collapsed"}
-        Why training ended; ``"collapsed"`` comes with a ``ConvergenceWarning``.
+    stop_reason_ : {"max_epochs", "converged", "callback", "interrupted", "collapsed"}
+        Why training ended; the last two come with a ``ConvergenceWarning``. An interrupt (Ctrl-C)
+        in the fine-tuning leaves the model of the last whole epoch, one before that no model.
     n_features_in_ : int
         Number of features, ``channels * height * width`` for images.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -217,6 +220,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         device="auto",
         precision="float32",
         memory=None,
+        checkpoint=None,
         warm_start=False,
         callbacks=None,
         verbose=0,
@@ -247,6 +251,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         self.device = device
         self.precision = precision
         self.memory = memory
+        self.checkpoint = checkpoint
         self.warm_start = warm_start
         self.callbacks = callbacks
         self.verbose = verbose
@@ -290,7 +295,8 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         Warns
         -----
         ConvergenceWarning
-            If a centre ends dead, doubled, collapsed or away from the data.
+            If a centre ends dead, doubled, collapsed or away from the data, if training is
+            interrupted, or if it diverges once and goes on at a tenth of the learning rate.
         UserWarning
             If `n_clusters` is smaller than the number of labelled classes.
         """

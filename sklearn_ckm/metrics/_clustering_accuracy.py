@@ -60,10 +60,18 @@ def clustering_accuracy(y_true, y_pred, *, sample_weight=None):
     y_pred = _check_labels(y_pred, "y_pred")
     check_consistent_length(y_true, y_pred)
     sample_weight = _check_weights(sample_weight, y_true.shape[0])
-    contingency = _weighted_contingency(y_true, y_pred, sample_weight)
-    matched = linear_sum_assignment(contingency, maximize=True)
+    return _matched_share(_weighted_contingency(y_true, y_pred, sample_weight))
+
+
+def _matched_share(contingency):
+    """Share of the weight in the cells of the best matching."""
     # The two sums round differently, so a perfect score could exceed one by an ulp.
-    return min(1.0, float(contingency[matched].sum() / contingency.sum()))
+    return min(1.0, float(contingency[_match(contingency)].sum() / contingency.sum()))
+
+
+def _match(contingency):
+    """Classes and clusters of the best one-to-one matching, as indices of its rows and columns."""
+    return linear_sum_assignment(contingency, maximize=True)
 
 
 def _weighted_contingency(y_true, y_pred, sample_weight):

@@ -897,6 +897,9 @@ def test_fit_leaves_its_arguments():
     assert model.get_params() == before
 
 
+@pytest.mark.filterwarnings(
+    "ignore:Training diverged.*went back:sklearn.exceptions.ConvergenceWarning"
+)
 def test_failed_fit_leaves_the_model(fitted):
     model = pickle.loads(pickle.dumps(fitted))
     with pytest.raises(ValueError, match="Training diverged"):

@@ -1,9 +1,11 @@
 import copy
+import signal
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import nn
 
@@ -137,22 +139,46 @@ def test_listening_to_batches_changes_nothing():
     assert epoch_records(plain) == epoch_records(heard)
 
 
-def test_interrupt_from_a_callback_is_raised():
-    net = finetuning_net(callbacks=[Interrupter()])
-    with pytest.raises(KeyboardInterrupt):
-        net.fit(make_batches())
-    assert len(net.history) == 1
+class InterruptsBatch(Callback):
+    """Sends the process an interrupt, as Ctrl-C does, in one batch of one epoch."""
+
+    def __init__(self, epoch, batch=1):
+        self.epoch = epoch
+        self.batch = batch
+
+    def on_grad_computed(self, net, named_parameters, batch=None, training=False, **kwargs):
+        if len(net.history) == self.epoch and len(net.history[-1]["batches"]) == self.batch:
+            signal.raise_signal(signal.SIGINT)
 
 
-def test_interrupt_during_a_batch_is_raised():
-    def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt
+def test_interrupt_of_the_pretraining_is_raised():
+    for callback in (Interrupter(), InterruptsBatch(1)):
+        net = pretraining_net(callbacks=[callback])
+        with pytest.raises(KeyboardInterrupt):
+            net.fit(make_batches())
+        assert len(net.history) == 1
 
-    net = finetuning_net()
-    net.initialize()
-    net.criterion_.forward = interrupted
-    with pytest.raises(KeyboardInterrupt):
-        net.partial_fit(make_batches())
+
+def test_interrupt_at_the_end_of_an_epoch_keeps_it():
+    net = finetuning_net(callbacks=[Interrupter()]).fit(make_batches())
+    whole = finetuning_net().initialize()
+    whole.partial_fit(make_batches(), epochs=1)
+    assert net.stop_reason == "interrupted"
+    assert torch.equal(weights(net), weights(whole))
+    assert epoch_records(net) == epoch_records(whole)
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_interrupt_within_an_epoch_goes_back_to_its_start(epoch, batch):
+    net = finetuning_net(callbacks=[InterruptsBatch(epoch, batch)], max_epochs=4)
+    net.fit(make_batches())
+    whole = finetuning_net(max_epochs=4).initialize()
+    whole.partial_fit(make_batches(), epochs=epoch - 1)
+    assert net.stop_reason == "interrupted"
+    assert torch.equal(weights(net), weights(whole))
+    assert epoch_records(net) == epoch_records(whole)
+    assert torch.equal(net.monitors.labels, whole.monitors.labels)
 
 
 @pytest.mark.parametrize("monitor", ["loss", "train_loss", "reconstruction", "label_change"])
@@ -221,13 +247,56 @@ def test_zero_tolerance_never_stops():
 
 
 @pytest.mark.parametrize("phase", ["pretrain", "finetune"])
-def test_divergence_raises(phase):
+def test_divergence_at_any_rate_raises(phase):
     make = pretraining_net if phase == "pretrain" else finetuning_net
     net = make(lr=1e30, optimizer=torch.optim.SGD)
-    with pytest.raises(
-        ValueError, match=rf"Training diverged in epoch 1 of the phase '{phase}'.*lr"
+    message = rf"Training diverged in epoch 1 of the phase '{phase}'.*Lower 'lr' \(now "
+    with (
+        pytest.warns(ConvergenceWarning, match=rf"{message}1e\+30\).*went back"),
+        pytest.raises(ValueError, match=rf"{message}1e\+29\) or the lambdas\.$"),
     ):
         net.fit(make_batches())
+
+
+class Breaks(Callback):
+    """Makes one weight, or all gradients, infinite in the last batch of an epoch, once."""
+
+    def __init__(self, epoch, what):
+        self.epoch = epoch
+        self.what = what
+        self.rates = []
+
+    def on_grad_computed(self, net, named_parameters, batch=None, training=False, **kwargs):
+        self.rates.append([group["lr"] for group in net.optimizer_.param_groups])
+        is_due = len(net.history) == self.epoch and len(net.history[-1]["batches"]) == N_BATCHES
+        if is_due and not net.is_slowed:
+            named = list(named_parameters)
+            if self.what == "weight":
+                named[0][1].data[0] = torch.inf
+            else:
+                named[0][1].grad.fill_(torch.nan)
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+@pytest.mark.parametrize("what", ["weight", "gradient"])
+@pytest.mark.parametrize("make", [pretraining_net, finetuning_net])
+def test_divergence_goes_back_an_epoch_and_on_at_a_tenth_of_the_rate(make, what, epoch):
+    net = make(callbacks=[Breaks(epoch, what)], max_epochs=4)
+    with pytest.warns(ConvergenceWarning, match=f"in epoch {epoch} .*went back to the epoch"):
+        net.fit(make_batches())
+    rates = dict(net.callbacks_)["Breaks"].rates
+    assert rates[epoch * N_BATCHES - 1][0] == 1e-2
+    assert rates[epoch * N_BATCHES][0] == pytest.approx(1e-3)
+    assert [record["epoch"] for record in net.history] == [1, 2, 3, 4]
+
+    # an unbroken net that is slowed by hand after as many epochs
+    whole, batches = make(max_epochs=4).initialize(), make_batches()
+    whole.partial_fit(batches, epochs=epoch - 1)
+    for group in whole.optimizer_.param_groups:
+        group["lr"] *= 0.1
+    whole.partial_fit(batches, epochs=5 - epoch)
+    assert torch.equal(weights(net), weights(whole))
+    assert epoch_records(net) == epoch_records(whole)
 
 
 def test_training_goes_on_with_partial_fit():

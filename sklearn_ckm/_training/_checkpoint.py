@@ -1,0 +1,135 @@
+"""A folder in which a fit keeps its state, so that one that was killed goes on."""
+
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import torch
+from skorch.callbacks import PrintLog
+
+from ._progress import EpochProgressBar
+from ._state import restore_state
+
+
+class Checkpoint:
+    """State of the phases of one fit: a file for each, written after every epoch.
+
+    What lies between the phases is computed again, for it follows from the seed.
+
+    Parameters
+    ----------
+    folder : str or path
+        Shared by as many fits as one likes.
+    key : str
+        Tells this fit from others.
+    """
+
+    def __init__(self, folder, key):
+        self.folder = Path(folder) / key
+
+    def keep_seed(self, seed):
+        """Return the seed of the broken fit, or keep `seed` as that of this one."""
+        path = self.folder / "seed.json"
+        if path.exists():
+            return json.loads(path.read_text())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write(path, lambda file: file.write(json.dumps(seed).encode()))
+        return seed
+
+    def of_phase(self, name):
+        """Return the part of one phase."""
+        return PhaseCheckpoint(self.folder / f"{name}.pt")
+
+    def clear(self):
+        """Remove what was kept: the fit is done."""
+        shutil.rmtree(self.folder)
+
+
+class PhaseCheckpoint:
+    """State of one phase on disk.
+
+    Parameters
+    ----------
+    path : Path
+        The file, in a folder that exists.
+    """
+
+    def __init__(self, path):
+        self.path = path
+
+    def save(self, net, state):
+        """Replace the file, at once: a process that is killed leaves the old one or the new one.
+
+        Parameters
+        ----------
+        net : PhaseNet
+            Its history and callbacks are kept as well.
+        state : dict
+            From :func:`take_state`.
+        """
+        callbacks = {name: _pickled(callback) for name, callback in _resumed_callbacks(net)}
+        content = {"state": state, "history": list(net.history), "callbacks": callbacks}
+        _write(self.path, lambda file: torch.save(content, file))
+
+    def restore(self, net, batches):
+        """Bring a phase to where the broken fit was, if it had come so far.
+
+        Parameters
+        ----------
+        net : PhaseNet
+            Initialised; changed in place.
+        batches : DomainBatches
+            What it trains on; changed in place.
+
+        Raises
+        ------
+        ValueError
+            If the file cannot be read.
+        """
+        if not self.path.exists():
+            return
+        try:
+            # the user's own working file, with objects of theirs, as in joblib's cache
+            content = torch.load(self.path, map_location="cpu", weights_only=False)
+        except Exception as error:
+            raise ValueError(
+                f"Expected the state of a broken fit in {str(self.path)!r}, but it cannot be read "
+                f"({error}). Delete its folder to start anew."
+            ) from error
+        net.history[:] = content["history"]
+        for name, callback in _resumed_callbacks(net):
+            if content["callbacks"].get(name) is not None:
+                vars(callback).update(vars(pickle.loads(content["callbacks"][name])))
+        restore_state(net, batches, _on_device(content["state"], torch.device(net.device)))
+
+
+def _write(path, write):
+    """Write a file beside its place, then move it there."""
+    beside = path.with_suffix(".part")
+    with open(beside, "wb") as file:
+        write(file)
+    os.replace(beside, path)
+
+
+def _resumed_callbacks(net):
+    """The user's callbacks: how far a bar has come is for the bar to know."""
+    ours = (EpochProgressBar, PrintLog)
+    return [(name, callback) for name, callback in net.callbacks_ if not isinstance(callback, ours)]
+
+
+def _pickled(callback):
+    """Bytes of a callback; None for one that holds what cannot be kept, such as an open file."""
+    try:
+        return pickle.dumps(callback)
+    except Exception:
+        return None
+
+
+def _on_device(value, device):
+    if torch.is_tensor(value):
+        return value.to(device)
+    if isinstance(value, dict):
+        return type(value)((k, _on_device(v, device)) for k, v in value.items())
+    return value

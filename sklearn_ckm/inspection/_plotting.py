@@ -1,0 +1,103 @@
+"""What the displays share: colours that stay apart, axes, legends."""
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+# Okabe and Ito's colours without yellow, which is too pale on white: they stay apart under the
+# common kinds of colour blindness. Further groups have the same colours and another marker.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
+MARKERS = "o^sDvPX*"
+LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (3, 1)))
+GREY = "#8C8C8C"
+DARK_GREY = "#444444"
+PALE_GREY = "#EEEEEE"
+_PAD = 0.15  # in inches; the layout of images is some pixels off in the first drawing
+
+
+def group_style(i):
+    """Colour and marker of the i-th group: no two of the first 56 have both in common."""
+    return {
+        "color": COLORS[i % len(COLORS)],
+        "marker": MARKERS[i // len(COLORS) % len(MARKERS)],
+    }
+
+
+def line_style(i):
+    """Colour and dashes of the i-th line."""
+    shift = i // len(COLORS)
+    return {
+        "color": COLORS[i % len(COLORS)],
+        "linestyle": LINE_STYLES[(i + shift) % len(LINE_STYLES)],
+    }
+
+
+def check_axes(ax, caller, **figure_kwargs):
+    """Return the axes to draw on, those of a new figure where `ax` is None.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes or None
+        As the user gave it.
+    caller : str
+        Name of the display, for the message where matplotlib is missing.
+    **figure_kwargs
+        Of a new figure.
+
+    Returns
+    -------
+    ax : matplotlib Axes
+    """
+    check_matplotlib_support(f"{caller}.plot")
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(layout="constrained", **figure_kwargs)
+    figure.get_layout_engine().set(w_pad=_PAD)
+    return ax
+
+
+def check_two_axes(ax, caller, **figure_kwargs):
+    """Return two axes, one above the other, that share the horizontal direction.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, array-like of two Axes, or None
+        As the user gave it. A single one is divided in two.
+    caller : str
+        Name of the display, for messages.
+    **figure_kwargs
+        Of a new figure.
+
+    Returns
+    -------
+    axes : ndarray of shape (2,)
+
+    Raises
+    ------
+    ValueError
+        If another number of axes is given.
+    """
+    check_matplotlib_support(f"{caller}.plot")
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        return plt.subplots(2, 1, sharex=True, layout="constrained", **figure_kwargs)[1]
+    axes = np.ravel(np.asarray(ax, dtype=object))
+    if len(axes) == 1:
+        bounding_ax = axes[0]
+        bounding_ax.set_axis_off()
+        lower = bounding_ax.inset_axes([0, 0, 1, 0.44])
+        return np.array([bounding_ax.inset_axes([0, 0.56, 1, 0.44], sharex=lower), lower])
+    if len(axes) != 2:
+        raise ValueError(
+            f"Expected one axes or two in ax of {caller}.plot, got {len(axes)}. Pass one, which is "
+            "divided, or one for either panel."
+        )
+    return axes
+
+
+def place_legend(ax, **kwargs):
+    """Put the legend to the right of the axes, where it hides nothing."""
+    style = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "frameon": False}
+    return ax.legend(**{**style, **kwargs})

@@ -1,0 +1,276 @@
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+from sklearn.manifold import TSNE
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_ckm import CKMDomainAdapter, ConcreteKMeans
+from sklearn_ckm.inspection import EmbeddingDisplay
+from sklearn_ckm.pipeline import make_domain_pipeline
+
+
+def legend_texts(display):
+    return [text.get_text() for text in display.legend_.get_texts()]
+
+
+def sorted_rows(points):
+    return points[np.lexsort(points.T)]
+
+
+def test_points_are_principal_components_of_both_domains(adapter, data):
+    display = EmbeddingDisplay.from_estimator(
+        adapter, data.X_tgt, X_src=data.X_src, method="pca", max_samples=None
+    )
+    z = np.concatenate([adapter.transform(data.X_tgt), adapter.transform(data.X_src)])
+    expected = PCA(2, svd_solver="full").fit(z)
+    shown = np.concatenate([display.points, display.source_points])
+    np.testing.assert_allclose(
+        sorted_rows(np.abs(shown)), sorted_rows(np.abs(expected.transform(z))), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        np.abs(display.center_points),
+        np.abs(expected.transform(adapter.cluster_centers_)),
+        atol=1e-6,
+    )
+    share = expected.explained_variance_ratio_[0]
+    assert display.ax_.get_xlabel() == f"component 1 ({share:.0%} of the variance)"
+
+
+def test_labels_belong_to_their_points(adapter, data):
+    display = EmbeddingDisplay.from_estimator(adapter, data.X_tgt, method="pca")
+    # the blobs are far apart: the label of each point is that of its nearest cluster mean
+    means = np.stack([display.points[display.labels == k].mean(0) for k in range(2)])
+    distances = np.linalg.norm(display.points[:, None] - means, axis=2)
+    np.testing.assert_array_equal(distances.argmin(1), display.labels)
+    np.testing.assert_array_equal(np.bincount(display.labels), np.bincount(adapter.labels_))
+
+
+def test_both_styles_show_the_same(adapter, data):
+    direct = EmbeddingDisplay.from_estimator(
+        adapter, data.X_tgt, data.y_tgt, X_src=data.X_src, y_src=data.y_src, method="pca"
+    )
+    stacked = EmbeddingDisplay.from_estimator(
+        adapter, data.X_stacked, data.y_stacked, sample_domain=data.sample_domain, method="pca"
+    )
+    for name in ("points", "labels", "source_points", "source_labels", "center_points"):
+        np.testing.assert_allclose(getattr(direct, name), getattr(stacked, name), atol=1e-9)
+    assert direct.names == stacked.names == ["class c", "class d"]
+    assert direct.source_names == stacked.source_names == ["a", "b"]
+
+
+def test_legend_names_clusters_centres_and_source(adapter, data):
+    display = EmbeddingDisplay.from_estimator(
+        adapter, data.X_tgt, X_src=data.X_src, y_src=data.y_src, method="pca"
+    )
+    expected = ["cluster 0", "cluster 1", "centre", "source a", "source b"]
+    assert legend_texts(display) == expected
+    assert [text.get_text() for text in display.centers_] == ["0", "1"]
+    assert len(display.target_) == 1 and len(display.source_) == 2
+    display.figure_.draw_without_rendering()
+
+
+def test_source_without_labels_and_unlabelled_rows(adapter, data):
+    y, y_src = data.y_tgt.astype(object), data.y_src.astype(object)
+    y[:3] = y_src[:3] = None
+    display = EmbeddingDisplay.from_estimator(
+        adapter, data.X_tgt, y, X_src=data.X_src, y_src=y_src, method="pca"
+    )
+    assert np.sum(display.labels == -1) == 3
+    assert "unlabelled" in legend_texts(display)
+    assert legend_texts(display)[-1] == "source, unlabelled"
+    display = EmbeddingDisplay.from_estimator(adapter, data.X_tgt, X_src=data.X_src, method="pca")
+    assert legend_texts(display)[-1] == "source"
+
+
+def test_no_target_label_at_all_shows_clusters(adapter, data):
+    display = EmbeddingDisplay.from_estimator(
+        adapter, data.X_tgt, np.full(len(data.X_tgt), np.nan), method="pca"
+    )
+    assert display.names == ["cluster 0", "cluster 1"]
+
+
+def test_centres_carry_the_names_of_a_semi_supervised_model(named, data):
+    display = EmbeddingDisplay.from_estimator(named, data.X_tgt, method="pca")
+    names = ["c", "unknown (1)", "unknown (2)"]
+    assert [text.get_text() for text in display.centers_] == names
+    assert display.names == [f"cluster {name}" for name in names]
+
+
+def test_samples_are_drawn_of_each_domain_and_by_the_seed(adapter, data):
+    def draw(seed):
+        return EmbeddingDisplay.from_estimator(
+            adapter, data.X_tgt, X_src=data.X_src, method="pca", max_samples=9, random_state=seed
+        )
+
+    first, again, other = draw(0), draw(0), draw(1)
+    assert first.points.shape == first.source_points.shape == (9, 2)
+    np.testing.assert_array_equal(first.points, again.points)
+    assert not np.array_equal(first.points, other.points)
+
+
+def test_transformer_of_the_user_is_cloned_and_may_lack_transform(adapter, data):
+    tsne = TSNE(perplexity=5, max_iter=250, init="random", random_state=0)
+    display = EmbeddingDisplay.from_estimator(adapter, data.X_tgt, method=tsne)
+    assert not hasattr(tsne, "embedding_")
+    assert display.center_points is None
+    assert display.centers_ == []
+    assert display.ax_.get_xlabel() == "TSNE 1"
+    pipeline = make_pipeline(StandardScaler(), PCA(2))
+    display = EmbeddingDisplay.from_estimator(adapter, data.X_tgt, method=pipeline)
+    assert display.center_points.shape == (2, 2)
+
+
+class FakeUMAP:
+    """Keeps the first two columns; stands in for the class of umap-learn."""
+
+    def __init__(self, n_components, n_jobs, random_state):
+        self.random_state = random_state
+
+    def fit_transform(self, z):
+        return self.transform(z)
+
+    def transform(self, z):
+        return z[:, :2]
+
+
+def test_another_module_of_that_name_is_not_umap(monkeypatch, adapter, data):
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace())
+    display = EmbeddingDisplay.from_estimator(adapter, data.X_tgt)
+    assert display.ax_.get_xlabel().startswith("component 1")
+
+
+def test_umap_is_used_where_it_is_installed(monkeypatch, adapter, data):
+    module = SimpleNamespace(UMAP=FakeUMAP)
+    monkeypatch.setitem(sys.modules, "umap", module)
+    for method in ("auto", "umap"):
+        display = EmbeddingDisplay.from_estimator(adapter, data.X_tgt, method=method)
+        assert display.ax_.get_xlabel() == "UMAP 1"
+        np.testing.assert_allclose(display.center_points, adapter.cluster_centers_[:, :2])
+
+
+def test_without_umap_auto_is_pca_and_umap_is_refused(monkeypatch, adapter, data):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    display = EmbeddingDisplay.from_estimator(adapter, data.X_tgt)
+    assert display.ax_.get_xlabel().startswith("component 1")
+    with pytest.raises(ImportError, match="pip install umap-learn"):
+        EmbeddingDisplay.from_estimator(adapter, data.X_tgt, method="umap")
+
+
+def test_embedding_of_one_column(data):
+    model = ConcreteKMeans(
+        2, n_components=1, encoder="mlp-small", pretrain_epochs=1, max_epochs=0, random_state=0
+    ).fit(data.X)
+    display = EmbeddingDisplay.from_estimator(model, data.X, method="pca")
+    np.testing.assert_allclose(display.points[:, 1], 0, atol=1e-9)
+    assert display.center_points.shape == (2, 2)
+
+
+@pytest.mark.parametrize("convert", [torch.from_numpy, pd.DataFrame, np.ndarray.tolist])
+def test_rows_of_any_kind(adapter, data, convert):
+    display = EmbeddingDisplay.from_estimator(
+        adapter, convert(data.X_stacked), sample_domain=data.sample_domain, method="pca"
+    )
+    expected = EmbeddingDisplay.from_estimator(
+        adapter, data.X_stacked, sample_domain=data.sample_domain, method="pca"
+    )
+    np.testing.assert_allclose(display.points, expected.points, atol=1e-5)
+
+
+def test_pipeline_shows_what_its_last_step_shows(data):
+    model = CKMDomainAdapter(
+        2, n_components=3, encoder="mlp-small", pretrain_epochs=1, max_epochs=1, random_state=0
+    )
+    pipeline = make_domain_pipeline(StandardScaler(), model)
+    pipeline.fit(data.X_src, data.y_src, X_tgt=data.X_tgt)
+    display = EmbeddingDisplay.from_estimator(pipeline, data.X_tgt, method="pca")
+    X = pipeline[0].transform(data.X_tgt)
+    expected = EmbeddingDisplay.from_estimator(pipeline[-1], X, method="pca")
+    np.testing.assert_allclose(display.points, expected.points, atol=1e-9)
+
+
+def test_plot_on_given_axes_with_keywords(pyplot, adapter, data):
+    figure, ax = pyplot.subplots()
+    display = EmbeddingDisplay.from_estimator(
+        adapter, data.X_tgt, X_src=data.X_src, method="pca", ax=ax, s=3, legend=False
+    )
+    assert display.ax_ is ax and display.figure_ is figure
+    assert display.legend_ is None
+    assert display.target_[0].get_sizes().tolist() == [3]
+    source_kw, center_kw = {"s": 5, "fc": "red"}, {"color": "blue"}
+    assert display.plot(source_kw=source_kw, center_kw=center_kw) is display
+    assert display.source_[0].get_sizes().tolist() == [5]
+    assert display.centers_[0].get_color() == "blue"
+
+
+@pytest.mark.parametrize("n_groups", [2, 7, 8, 12, 30])
+def test_no_two_groups_look_alike(n_groups):
+    rng = np.random.default_rng(0)
+    labels = np.arange(4 * n_groups) % n_groups
+    names = [f"cluster {k}" for k in range(n_groups)]
+    display = EmbeddingDisplay(rng.random((4 * n_groups, 2)), labels, names).plot()
+    styles = {(line.get_color(), line.get_marker()) for line in display.legend_.get_lines()}
+    assert len(styles) == n_groups
+    assert sum(len(marks.get_offsets()) for marks in display.target_) == 4 * n_groups
+
+
+def test_invalid_input_raises(adapter, data):
+    draw = EmbeddingDisplay.from_estimator
+    with pytest.raises(NotFittedError):
+        draw(CKMDomainAdapter(2), data.X_tgt)
+    with pytest.raises(ValueError, match="one label per row in y, got 1 labels for 40 rows"):
+        draw(adapter, data.X_tgt, [0])
+    with pytest.raises(ValueError, match="one label per row in y_src, got 1 labels"):
+        draw(adapter, data.X_tgt, X_src=data.X_src, y_src=[0])
+    with pytest.raises(ValueError, match="either X_src or sample_domain, got both"):
+        draw(adapter, data.X_stacked, X_src=data.X_src, sample_domain=data.sample_domain)
+    with pytest.raises(ValueError, match="y_src together with X_src, got y_src alone"):
+        draw(adapter, data.X_tgt, y_src=data.y_src)
+    with pytest.raises(ValueError, match="one domain tag per row"):
+        draw(adapter, data.X_tgt, sample_domain=[-1, -1])
+    with pytest.raises(ValueError, match="at least two rows to show, got 1"):
+        draw(adapter, data.X_tgt[:1])
+    with pytest.raises(ValueError, match=r"in method, got 'tsne'"):
+        draw(adapter, data.X_tgt, method="tsne")
+    with pytest.raises(TypeError, match="an object with fit_transform in method, got 3"):
+        draw(adapter, data.X_tgt, method=3)
+    with pytest.raises(ValueError, match=r"points of shape \(40, 2\), got \(40, 3\)"):
+        draw(adapter, data.X_tgt, method=PCA(3))
+    with pytest.raises(ValueError, match="max_samples == 0"):
+        draw(adapter, data.X_tgt, max_samples=0)
+
+
+def test_estimator_without_an_embedding_is_refused(data):
+    from sklearn.mixture import GaussianMixture
+
+    model = GaussianMixture(2, random_state=0).fit(data.X_tgt)
+    with pytest.raises(TypeError, match="an estimator with transform, got GaussianMixture"):
+        EmbeddingDisplay.from_estimator(model, data.X_tgt)
+    with pytest.raises(TypeError, match="an estimator with predict, got"):
+        EmbeddingDisplay.from_estimator(PCA(2).fit(data.X_tgt), data.X_tgt)
+
+
+def test_centres_in_another_space_are_left_out(data):
+    model = KMeans(3, n_init=1, random_state=0).fit(data.X_tgt)  # four features, three distances
+    display = EmbeddingDisplay.from_estimator(model, data.X_tgt, method="pca")
+    assert display.center_points is None
+
+
+def test_missing_matplotlib_is_named(without_matplotlib, adapter, data):
+    with pytest.raises(ImportError, match=r"EmbeddingDisplay\.from_estimator requires matplotlib"):
+        EmbeddingDisplay.from_estimator(adapter, data.X_tgt)
+
+
+def test_inputs_and_settings_are_left_as_they_were(pyplot, adapter, data):
+    before = dict(pyplot.rcParams), data.X_tgt.copy(), sorted(vars(adapter))
+    EmbeddingDisplay.from_estimator(adapter, data.X_tgt, data.y_tgt, method="pca")
+    assert dict(pyplot.rcParams) == before[0]
+    np.testing.assert_array_equal(data.X_tgt, before[1])
+    assert sorted(vars(adapter)) == before[2]

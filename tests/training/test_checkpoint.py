@@ -1,0 +1,307 @@
+"""Broken fits: killed ones that go on, and what their folder holds."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from torch import nn
+
+from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans
+from sklearn_ckm.objectives import ConcreteKMeansObjective
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+RNG = np.random.default_rng(0)
+X_TGT = (RNG.normal(size=(60, 6)) + np.repeat(np.eye(3, 6) * 6, 20, 0)).astype(np.float32)
+X_SRC = (RNG.normal(size=(40, 6)) + np.repeat(np.eye(2, 6) * 6, 20, 0)).astype(np.float32)
+Y_SRC = np.repeat([0, 1], 20)
+Y_FEW = np.full(60, -1)
+Y_FEW[[0, 1, 20, 21, 40, 41]] = [5, 5, 6, 6, 7, 7]
+
+KINDS = {
+    "clusterer": (ConcreteKMeans, (X_TGT,), {}),
+    "adapter": (CKMDomainAdapter, (X_SRC, Y_SRC), {"X_tgt": X_TGT}),
+    "semi-supervised": (CKMSemiSupervisedAdapter, (X_SRC, Y_SRC), {"X_tgt": X_TGT, "y_tgt": Y_FEW}),
+}
+EPOCHS = 4
+
+
+class Failure(Exception):
+    pass
+
+
+class Breaks(Callback):
+    """Ends the fit in one batch of one epoch of one phase, once for each instance in use."""
+
+    broken = False
+
+    def __init__(self, phase, epoch):
+        self.phase = phase
+        self.epoch = epoch
+
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        if (net.phase, len(net.history)) == (self.phase, self.epoch) and not Breaks.broken:
+            Breaks.broken = True
+            raise Failure
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return request.param
+
+
+def make(kind, **params):
+    params = {
+        "n_clusters": 3,
+        "n_components": 3,
+        "pretrain_epochs": EPOCHS,
+        "max_epochs": EPOCHS,
+        "batch_size": 16,
+        "random_state": 0,
+        **params,
+    }
+    return KINDS[kind][0](**params)
+
+
+def fit(kind, model):
+    _, args, kwargs = KINDS[kind]
+    return model.fit(*args, **kwargs)
+
+
+def assert_equal_models(a, b):
+    assert_array_equal(a.transform(X_TGT), b.transform(X_TGT))
+    assert_array_equal(a.cluster_centers_, b.cluster_centers_)
+    assert_array_equal(a.labels_, b.labels_)
+    assert (a.history_, a.stop_reason_, a.n_iter_) == (b.history_, b.stop_reason_, b.n_iter_)
+    assert a.temperature_ == b.temperature_
+
+
+def break_and_resume(kind, folder, phase, epoch, **params):
+    callbacks = [*params.pop("callbacks", []), Breaks(phase, epoch)]
+    Breaks.broken = False
+    with pytest.raises(Failure):
+        fit(kind, make(kind, checkpoint=folder, callbacks=callbacks, **params))
+    n_files = sum(len(files) for _, _, files in os.walk(folder))
+    resumed = fit(kind, make(kind, checkpoint=folder, callbacks=callbacks, **params))
+    whole = fit(kind, make(kind, callbacks=callbacks, **params))
+    assert_equal_models(resumed, whole)
+    assert not os.listdir(folder)  # done
+    return n_files
+
+
+@pytest.mark.parametrize("phase", ["pretrain", "finetune"])
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_broken_fit_goes_on_to_the_same_model(kind, tmp_path, phase, epoch):
+    n_files = break_and_resume(kind, tmp_path, phase, epoch)
+    # the seed, and each phase of which an epoch is done
+    assert n_files == 1 + (phase == "finetune") + (epoch > 1)
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_fit_with_several_starts_goes_on(kind, tmp_path, epoch):
+    break_and_resume(kind, tmp_path, "finetune", epoch, n_init=3, max_epochs=5)
+
+
+@pytest.mark.parametrize("objective", ["dec", "dcn", "soft-kmeans"])
+def test_state_of_the_objective_goes_on(tmp_path, objective):
+    break_and_resume("adapter", tmp_path, "finetune", 3, objective=objective)
+
+
+def test_reseeding_dropout_and_other_optimizers_go_on(tmp_path):
+    objective = ConcreteKMeansObjective(reseed_empty=True)
+    params = {"n_clusters": 6, "objective": objective, "encoder": DropoutEncoder}
+    break_and_resume("clusterer", tmp_path, "finetune", 3, **params)
+    break_and_resume("clusterer", tmp_path, "pretrain", 3, optimizer="sgd", lr=1e-3)
+
+
+def test_callbacks_go_on(tmp_path):
+    callbacks = [
+        EarlyStopping("reconstruction", patience=2, threshold=0.5, sink=str),
+        LRScheduler("StepLR", step_size=1, gamma=0.5),
+        HasOpenFile(),
+    ]
+    params = {"callbacks": callbacks, "pretrain_epochs": 2, "max_epochs": 9}
+    break_and_resume("adapter", tmp_path, "finetune", 3, **params)
+
+
+class HasOpenFile(Callback):
+    def on_train_begin(self, net, **kwargs):
+        self.file = open(os.devnull)  # noqa: SIM115
+
+    def on_train_end(self, net, **kwargs):
+        self.file.close()
+
+
+def DropoutEncoder(input_shape, n_components):
+    return nn.Sequential(nn.Linear(*input_shape, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize("random_state", [None, 0])
+def test_seed_of_a_broken_fit_is_kept(tmp_path, random_state):
+    model = make("clusterer", checkpoint=tmp_path, random_state=random_state)
+    Breaks.broken = False
+    with pytest.raises(Failure):
+        model.set_params(callbacks=[Breaks("finetune", 3)]).fit(X_TGT)
+    (folder,) = tmp_path.iterdir()
+    model.fit(X_TGT)
+    kept = [record for record in model.history_ if record["phase"] == "pretrain"]
+    assert len(kept) == EPOCHS
+    assert not folder.exists()
+    whole = make("clusterer", random_state=random_state, callbacks=model.callbacks)
+    if random_state is not None:
+        assert_equal_models(model, whole.fit(X_TGT))
+
+
+def test_other_fits_have_folders_of_their_own(kind, tmp_path):
+    variants = [
+        {},
+        {"lr": 2e-3},
+        {"random_state": 1},
+        {"n_clusters": 4},
+        {"objective": ConcreteKMeansObjective(noise=False)},
+    ]
+    for i, params in enumerate(variants):
+        Breaks.broken = False
+        with pytest.raises(Failure):
+            fit(kind, make(kind, checkpoint=tmp_path, callbacks=[Breaks("pretrain", 2)], **params))
+        assert len(os.listdir(tmp_path)) == i + 1
+    model = make(kind, checkpoint=tmp_path, callbacks=[Breaks("pretrain", 2)])
+    Breaks.broken = False
+    with pytest.raises(Failure):
+        fit_other_data(kind, model)
+    assert len(os.listdir(tmp_path)) == len(variants) + 1
+
+
+def fit_other_data(kind, model):
+    _, args, kwargs = KINDS[kind]
+    return model.fit(args[0] + 1, *args[1:], **kwargs)
+
+
+def test_what_changes_no_result_finds_the_same_folder(tmp_path, capsys):
+    Breaks.broken = False
+    with pytest.raises(Failure):
+        fit("adapter", make("adapter", checkpoint=tmp_path, callbacks=[Breaks("finetune", 2)]))
+    params = {"verbose": 2, "memory": str(tmp_path / "memory"), "device": "cpu"}
+    model = make("adapter", checkpoint=str(tmp_path), callbacks=[Breaks("finetune", 2)], **params)
+    fit("adapter", model)
+    assert os.listdir(tmp_path) == ["memory"]
+    lines = capsys.readouterr().out.splitlines()
+    epochs = [line.split()[0] for line in lines if line.split()[0].isdigit()]
+    assert epochs == ["2", "3", "4"]  # of the fine-tuning; the pretraining was done
+
+
+def test_interrupted_fit_can_be_continued(kind, tmp_path):
+    callbacks = [Interrupts(2)]
+    Interrupts.done = False
+    model = fit(kind, make(kind, checkpoint=tmp_path, callbacks=callbacks))
+    assert (model.stop_reason_, model.n_iter_) == ("interrupted", 1)
+    fit(kind, model)
+    assert (model.stop_reason_, model.n_iter_) == ("max_epochs", EPOCHS)
+    assert_equal_models(model, fit(kind, make(kind, callbacks=callbacks)))
+
+
+class Interrupts(Callback):
+    """Sends the process what Ctrl-C sends, once, in the first batch of an epoch of fine-tuning."""
+
+    done = False
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        if net.phase == "finetune" and len(net.history) == self.epoch and not Interrupts.done:
+            Interrupts.done = True
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n_init", [1, 3])
+def test_interrupted_fit_is_usable_and_warns(kind, n_init):
+    Interrupts.done = False
+    model = make(kind, callbacks=[Interrupts(2)], n_init=n_init, max_epochs=30)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(kind, model)
+    message = f"{type(model).__name__} was interrupted after 1 epochs of fine-tuning of 30"
+    (warning,) = [w for w in caught if message in str(w.message)]
+    assert issubclass(warning.category, ConvergenceWarning)
+    assert warning.filename == __file__
+    assert model.stop_reason_ == "interrupted"
+    assert model.n_iter_ == len(model.history_) - EPOCHS == 1
+    assert_array_equal(model.predict(X_TGT), model.labels_)
+    assert np.isfinite(model.transform(X_TGT)).all()
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a state", None])
+def test_damaged_state_is_refused(tmp_path, damage):
+    callbacks = [Breaks("finetune", 3)]
+    Breaks.broken = False
+    with pytest.raises(Failure):
+        fit("adapter", make("adapter", checkpoint=tmp_path, callbacks=callbacks))
+    (path,) = tmp_path.glob("*/finetune.pt")
+    path.write_bytes(path.read_bytes()[:500] if damage is None else damage)
+    with pytest.raises(ValueError, match=r"state of a broken fit.*finetune\.pt.*Delete its folder"):
+        fit("adapter", make("adapter", checkpoint=tmp_path, callbacks=callbacks))
+
+
+def test_what_cannot_be_told_apart_is_refused(tmp_path):
+    def local(input_shape, n_components):
+        return DropoutEncoder(input_shape, n_components)
+
+    with pytest.raises(
+        ValueError, match=r"can be hashed when 'checkpoint' is set.*checkpoint=None"
+    ):
+        make("clusterer", encoder=local, checkpoint=tmp_path).fit(X_TGT)
+    assert not os.listdir(tmp_path)
+
+
+KILLED = """
+import pickle, sys, warnings
+from test_checkpoint import fit, make
+warnings.simplefilter("ignore")
+folder, n_init, answer = sys.argv[1:]
+settings = dict(pretrain_epochs=60, max_epochs=60, tol=0.0, n_init=int(n_init))
+model = fit("adapter", make("adapter", checkpoint=folder or None, **settings))
+pickle.dump(model, open(answer, "wb"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_init", [1, 3])
+def test_killed_process_goes_on_to_the_same_model(tmp_path, n_init):
+    folder, answer = tmp_path / "folder", tmp_path / "answer"
+
+    def start(checkpoint):
+        arguments = ["-c", KILLED, str(checkpoint), str(n_init), str(answer)]
+        path = os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)])
+        return subprocess.Popen(
+            [sys.executable, *arguments], env={**os.environ, "PYTHONPATH": path}
+        )
+
+    assert start("").wait() == 0
+    whole = pickle.loads(answer.read_bytes())
+    rng, seen = np.random.default_rng(), set()
+    for _ in range(100):
+        process = start(folder)
+        n_files = sum(len(files) for _, _, files in os.walk(folder))
+        while process.poll() is None:  # until it has come further than the last one, and a little
+            time.sleep(0.02)
+            if sum(len(files) for _, _, files in os.walk(folder)) > n_files:
+                break
+        time.sleep(rng.uniform(0, 0.5))
+        process.kill()
+        if process.wait() == 0:
+            break
+        seen.update(name for _, _, names in os.walk(folder) for name in names)
+    assert {"pretrain.pt", "finetune.pt" if n_init == 1 else "trial-1.pt"} <= seen
+    resumed = pickle.loads(answer.read_bytes())
+    assert_equal_models(resumed, whole)
