@@ -3,5 +3,12 @@
 from ._version import __version__
 from .cluster import ConcreteKMeans
 from .domain_adaptation import CKMDomainAdapter, CKMSemiSupervisedAdapter
+from .persistence import load
 
-__all__ = ["CKMDomainAdapter", "CKMSemiSupervisedAdapter", "ConcreteKMeans", "__version__"]
+__all__ = [
+    "CKMDomainAdapter",
+    "CKMSemiSupervisedAdapter",
+    "ConcreteKMeans",
+    "__version__",
+    "load",
+]

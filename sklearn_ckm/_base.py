@@ -61,6 +61,43 @@ class BaseDeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         dtype = np.float64 if X.dtype == np.float64 else np.float32
         return self._embed(X).cpu().numpy().astype(dtype, copy=False)
 
+    def save(self, folder):
+        """Write the fitted estimator into a folder, from which ``sklearn_ckm.load`` reads it.
+
+        The folder gets ``estimator.json`` and a safetensors file with all arrays; nothing in them
+        is executable. An estimator that is there already is replaced in one step: when the writing
+        breaks off, it is the one before or the new one that loads.
+
+        Parameters
+        ----------
+        folder : str or os.PathLike
+            A new or empty folder, or one that holds a saved estimator, whose two files are
+            replaced; other files beside these are left alone.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        FileExistsError
+            If the folder holds other files but no estimator, or is a file.
+        TypeError
+            If the class is not one of the package, or a learned attribute holds other values than
+            numbers, text and arrays of them.
+
+        Warns
+        -----
+        UserWarning
+            If a parameter that training depends on is code of the user's own, which cannot be
+            stored: `optimizer`, `augmentation`, `callbacks`, a function in an objective.
+
+        See Also
+        --------
+        sklearn_ckm.load : Reads it again; its notes tell what is not stored.
+        """
+        from .persistence._save import save_estimator  # it knows all estimators, these one base
+
+        save_estimator(self, folder)
+
     def _embed(self, X):
         return embed(self._net.module_, X, self._net.device, self._scaler.to_tensor)
 
@@ -144,6 +181,22 @@ class BaseDeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             None if y is None else torch.from_numpy(y).to(device) for y in (y_source, y_target)
         )
         return scaler, TrainingData(target, source, y_source, y_target)
+
+    def __getstate__(self):
+        """State for pickle, joblib and skops: the network as arrays and plain values."""
+        from .persistence._network import pack_net  # it builds on this module's subpackages
+
+        state = dict(super().__getstate__())
+        if "_net" in state:
+            state["_net"] = pack_net(self._net, self._input_shape, self._n_features_out)
+        return state
+
+    def __setstate__(self, state):
+        from .persistence._network import unpack_net
+
+        if "_net" in state:
+            state = {**state, "_net": unpack_net(state["_net"])}
+        super().__setstate__(state)
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "_net")
