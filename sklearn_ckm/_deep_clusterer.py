@@ -20,7 +20,7 @@ from ._training._criteria import JointCriterion
 from ._training._diagnosis import find_center_problems
 from ._training._fit_tasks import FitTasks
 from ._training._hash import hash_fit
-from ._training._inference import describe_centers, distances_in_blocks, embed
+from ._training._inference import describe_centers, distances_in_blocks, embed, embed_training_rows
 from ._training._n_clusters import FEWEST_ROWS, estimate_n_clusters
 from ._training._phases import (
     Pretrained,
@@ -221,7 +221,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             pretrained = self._pretrain(data, settings, n_classes, seed)
             vars(self).pop("n_clusters_curve_", None)
             if n_clusters == "auto":
-                z = embed(pretrained.model, data.target, device)
+                z = embed_training_rows(pretrained.model, data.target, device)
                 n_clusters = self._estimate_n_clusters(z, seed)
         if not tunes_source:
             data = replace(data, source=None, y_source=None)
@@ -341,7 +341,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
     def _start(self, pretrained, data, settings, criterion, n_clusters, seed):
         """Place the centres, unless an earlier fit left some, and make the net and its batches."""
         model = pretrained.model
-        z = embed(model, data.target, settings.device)
+        z = embed_training_rows(model, data.target, settings.device)
         if model.centers is not None:
             labels = distances_in_blocks(z, model.centers.positions.detach()).argmin(1)
         else:
@@ -392,7 +392,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         self.n_iter_ = len(tuned)
         self.stop_reason_ = net.stop_reason or "max_epochs"
         self._net = strip_net(net)
-        z = embed(net.module_, data.target, net.device)
+        z = embed_training_rows(net.module_, data.target, net.device)
         self.labels_ = self._predict(z)
         vars(self).update(describe_centers(net.module_))
         if self.stop_reason_ == "interrupted":

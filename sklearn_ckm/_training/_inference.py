@@ -78,3 +78,32 @@ def describe_centers(model):
         "temperature_": float(model.centers.temperature),
         "_n_features_out": positions.shape[1],
     }
+
+
+def embed_training_rows(model, X, device):
+    """Embed rows that the model was trained on, which is finite unless the training diverged.
+
+    Parameters
+    ----------
+    model : nn.Module
+        With an encoder.
+    X : Tensor of shape (n_samples, *input_shape)
+        Rows of the target.
+    device : torch.device
+        Where the model is.
+
+    Returns
+    -------
+    z : Tensor of shape (n_samples, n_components)
+
+    Raises
+    ------
+    ValueError
+        If a squared norm overflows: distances to centres would, too.
+    """
+    z = embed(model, X, device)
+    if not z.float().square().sum(1).isfinite().all():
+        raise ValueError(
+            "Training diverged: the embedding of the target overflows. Lower 'lr' or the lambdas."
+        )
+    return z

@@ -236,14 +236,14 @@ class PhaseNet(NeuralNet):
         self.history.record("train_loss_best", loss < best)
 
     def _check_finite(self, means):
-        """Raise :class:`DivergenceError` where a mean loss or a weight is not finite."""
+        """Raise :class:`DivergenceError` where a mean of the epoch or a weight is not finite."""
         weights = [*self.module_.parameters(), *self.module_.buffers()]
         is_finite = torch.stack([w.isfinite().all() for w in weights]).all().item()
         if not (is_finite and all(map(isfinite, means.values()))):
             lr = self.optimizer_.param_groups[0]["lr"]
             raise DivergenceError(
                 f"Training diverged in epoch {len(self.history)} of the phase {self.phase!r}: the "
-                f"mean losses are {means}. Lower 'lr' (now {lr:g}) or the lambdas."
+                f"means of the epoch are {means}. Lower 'lr' (now {lr:g}) or the lambdas."
             )
 
     def _arithmetic(self):
@@ -384,6 +384,7 @@ class FineTuningNet(PhaseNet):
     def on_train_epoch_end(self, n_batches):
         """Record the monitors, repair empty clusters where wanted, decide whether to stop."""
         monitors = self.monitors.finish_epoch(n_batches, self.module_.centers)
+        self._check_finite(monitors)
         for name, value in monitors.items():
             self.history.record(name, value)
         if self.criterion_.objective.reseed_empty:
