@@ -69,6 +69,9 @@ print(f"accuracy of the chosen candidate: {accuracy[search.best_index_]:.3f}")
 print(f"of the best and the worst one:    {max(accuracy):.3f}, {min(accuracy):.3f}")
 
 # %%
+# A ``ConvergenceWarning`` above, if there is one, is that of a candidate whose centres cannot be
+# trusted. A search of one's own should leave such candidates out.
+#
 # Cells of the figure are candidates; a frame marks the chosen one. Criterion and accuracy need not
 # agree cell by cell: with one seed, neighbouring cells differ by chance too. :doc:`The page on
 # choosing settings </choosing_settings>` tells how far each criterion followed the accuracy on

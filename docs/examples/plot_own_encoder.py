@@ -21,8 +21,8 @@ from sklearn_ckm.metrics import clustering_accuracy
 # Two recorders
 # -------------
 #
-# A recording has 64 points and one event at a random time. The second recorder is noisier, drifts,
-# and has seen other events than the first.
+# A recording has 64 points and one event, at a random time around the middle. The second recorder
+# is noisier, drifts, and has seen other events than the first.
 
 N_POINTS = 64
 FORMS = {
@@ -38,7 +38,7 @@ FORMS = {
 def record(forms, n_each, noise, drift, rng):
     """Draw recordings of some forms, and the index of the form of each."""
     y = np.repeat(np.arange(len(forms)), n_each)
-    times = np.arange(N_POINTS) - rng.uniform(18, N_POINTS - 18, size=(len(y), 1))
+    times = np.arange(N_POINTS) - rng.uniform(26, N_POINTS - 26, size=(len(y), 1))
     X = np.stack([FORMS[forms[k]](t) for k, t in zip(y, times, strict=True)])
     X += drift * rng.normal(size=(len(y), 1)) * np.linspace(-1, 1, N_POINTS)
     return X + noise * rng.normal(size=X.shape), y
@@ -102,8 +102,8 @@ class SignalEncoder(nn.Module):
 
 
 def shifted(x, generator):
-    """Shift each recording by up to eight points, around the end."""
-    steps = torch.randint(-8, 9, (len(x), 1), generator=generator, device=x.device)
+    """Shift each recording by up to six points, around the end."""
+    steps = torch.randint(-6, 7, (len(x), 1), generator=generator, device=x.device)
     points = torch.arange(x.shape[1], device=x.device) - steps
     return x.gather(1, points % x.shape[1])
 
@@ -124,3 +124,13 @@ candidates = {
 for name, changes in candidates.items():
     model = CKMDomainAdapter(**settings, **changes).fit(X_src, y_src, X_tgt=X_tgt)
     print(f"{name:28}accuracy {clustering_accuracy(y_tgt, model.labels_):.3f}")
+
+# %%
+# Here the views do most: to know that a shift changes nothing is what groups the forms, and the
+# default network can learn it. The convolution alone is better than the default, and adds nothing
+# visible to the views. Views bridge what they cover and no more: in a trial with events anywhere in
+# the middle half of the recording, and shifts of up to eight points, all four failed (0.44 to
+# 0.57), for recordings were grouped by time.
+#
+# A transformation that is known to leave the class alone is worth more than a larger network. One
+# that does change it teaches nonsense; see :doc:`/views`.

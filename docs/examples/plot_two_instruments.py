@@ -10,8 +10,8 @@ are drawn.
 
 # License: BSD-3-Clause
 
+import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from sklearn.preprocessing import StandardScaler
@@ -27,13 +27,19 @@ rng = np.random.default_rng(0)
 readings, y = load_digits(return_X_y=True)
 readings = readings + rng.normal(scale=1.0, size=readings.shape)  # both instruments are noisy
 is_source = y < 5
-names = [f"channel_{i:02}" for i in range(64)]
-X_src, y_src = pd.DataFrame(readings[is_source], columns=names), y[is_source]
+X_src, y_src = readings[is_source], y[is_source]
 
 gains = rng.uniform(0.5, 1.5, size=64)
 offsets = rng.normal(scale=4.0, size=64)
-X_tgt, y_tgt = pd.DataFrame(readings[~is_source] * gains + offsets, columns=names), y[~is_source]
+X_tgt, y_tgt = readings[~is_source] * gains + offsets, y[~is_source]
 print("source", X_src.shape, "target", X_tgt.shape)
+
+figure, axes = plt.subplots(figsize=(9, 3), layout="constrained")
+axes.plot(X_src.mean(axis=0), "o-", color="#0072B2", markersize=4, label="instrument 1")
+axes.plot(X_tgt.mean(axis=0), "s--", color="#D55E00", markersize=4, label="instrument 2")
+axes.set(xlabel="channel", ylabel="mean reading")
+axes.legend()
+plt.show()
 
 # %%
 # Scale each domain for itself?
@@ -41,30 +47,22 @@ print("source", X_src.shape, "target", X_tgt.shape)
 #
 # A ``StandardScaler`` that sees both tables at once leaves the offsets where they are, as a
 # difference between the domains. Scaling each table by its own means and deviations takes gains and
-# offsets away, as long as a channel's mean and spread come from the instrument and not from the
-# classes. The classes differ here, so that this is right in part only. Both are tried below:
-# a pipeline whose steps see both domains, and tables that were scaled one by one.
+# offsets away, as far as a channel's mean and spread come from the instrument and not from the
+# classes. Here the classes differ too, so that neither is right. Both are tried: tables that are
+# scaled one by one, and a pipeline whose steps see both domains.
 
 settings = {"n_clusters": 5, "pretrain_epochs": 20, "max_epochs": 40, "random_state": 0}
-
-
-def scaled(X):
-    """Scale a table by itself."""
-    return StandardScaler().set_output(transform="pandas").fit_transform(X)
-
+Z_src, Z_tgt = StandardScaler().fit_transform(X_src), StandardScaler().fit_transform(X_tgt)
 
 labels = {
-    "k-means, target alone": KMeans(5, n_init=20, random_state=0).fit_predict(scaled(X_tgt)),
-    "ConcreteKMeans, target alone": ConcreteKMeans(**settings).fit_predict(scaled(X_tgt)),
+    "k-means, target alone": KMeans(5, n_init=20, random_state=0).fit_predict(Z_tgt),
+    "ConcreteKMeans, target alone": ConcreteKMeans(**settings).fit_predict(Z_tgt),
 }
 
-adapter = CKMDomainAdapter(**settings)
-adapter.fit(scaled(X_src), y_src, X_tgt=scaled(X_tgt))
+adapter = CKMDomainAdapter(**settings).fit(Z_src, y_src, X_tgt=Z_tgt)
 labels["CKMDomainAdapter, each scaled by itself"] = adapter.labels_
 
-pipeline = make_domain_pipeline(
-    StandardScaler().set_output(transform="pandas"), CKMDomainAdapter(**settings)
-)
+pipeline = make_domain_pipeline(StandardScaler(), CKMDomainAdapter(**settings))
 pipeline.fit(X_src, y_src, X_tgt=X_tgt)
 labels["CKMDomainAdapter, scaled together"] = pipeline.predict(X_tgt)
 
@@ -73,3 +71,9 @@ labels["CKMDomainAdapter, scaled together"] = pipeline.predict(X_tgt)
 
 for name, clusters in labels.items():
     print(f"{name:42}{clustering_accuracy(y_tgt, clusters):.3f}")
+
+# %%
+# Deep clustering gains much over k-means on these noisy readings. The source does not: in this run
+# the target alone is best, whichever way the source is scaled, and one run cannot tell more. Nor
+# would a user without labels see these numbers. What can be done without: fit the target alone as
+# well, and compare by the criteria of :doc:`/choosing_settings`.
