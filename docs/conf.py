@@ -20,7 +20,7 @@ extensions = [
     "numpydoc",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "examples"]
 templates_path = ["_templates"]
 default_role = "literal"
 
@@ -49,6 +49,7 @@ sphinx_gallery_conf = {
     "reference_url": {"sklearn_ckm": None},
     "within_subsection_order": "ExampleTitleSortKey",
     "show_signature": False,
+    "write_computation_times": False,
     "download_all_examples": False,
     "abort_on_example_error": True,
 }

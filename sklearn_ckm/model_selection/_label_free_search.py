@@ -87,7 +87,7 @@ class LabelFreeSearchCV(GridSearchCV):
         Scores of each candidate: `n_splits`, but 1 for ``"seed_stability"``, which is one of them.
     refit_time_ : float
         Seconds of the last fit, where `refit` is set.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, where the input has names and `refit` is set.
 
     See Also
