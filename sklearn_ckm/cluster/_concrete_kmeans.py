@@ -267,6 +267,7 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         Returns
         -------
         self : ConcreteKMeans
+            The fitted estimator.
 
         Raises
         ------

@@ -256,6 +256,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Returns
         -------
         self : CKMDomainAdapter
+            The fitted estimator.
 
         Raises
         ------
@@ -290,7 +291,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
 
         Parameters
         ----------
-        X, y, X_tgt, sample_domain
+        X, y, X_tgt, sample_domain : array-like
             As in :meth:`fit`.
 
         Returns

@@ -277,6 +277,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         Returns
         -------
         self : CKMSemiSupervisedAdapter
+            The fitted estimator.
 
         Raises
         ------

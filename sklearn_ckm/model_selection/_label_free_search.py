@@ -180,6 +180,7 @@ class LabelFreeSearchCV(GridSearchCV):
         Returns
         -------
         self : LabelFreeSearchCV
+            The fitted search.
 
         Raises
         ------
@@ -232,6 +233,7 @@ class LabelFreeSearchCV(GridSearchCV):
         Returns
         -------
         score : float
+            That of ``best_estimator_``.
         """
         check_is_fitted(self, "best_estimator_")
         given = {"sample_weight": sample_weight, "sample_domain": sample_domain}
@@ -244,6 +246,7 @@ class LabelFreeSearchCV(GridSearchCV):
         Returns
         -------
         routing : MetadataRouter
+            What scikit-learn's metadata routing asks for.
         """
         return MetadataRouter(owner=self).add_self_request(self)
 
