@@ -48,9 +48,9 @@ print(adapter.predict_source(data.X_src[:3]), "is", data.y_src[:3])
 # -------
 #
 # Does the source help? Two estimators that do not know it tell: k-means on the pixels, and
-# :class:`~sklearn_ckm.ConcreteKMeans`, the same deep clustering of the target alone. The accuracy is
-# that of the best one-to-one matching of clusters and digits; the target's labels are read here for
-# the first time.
+# :class:`~sklearn_ckm.ConcreteKMeans`, the same deep clustering of the target alone. The accuracy
+# is that of the best one-to-one matching of clusters and digits; the target's labels are read here
+# for the first time.
 
 alone = ConcreteKMeans(n_clusters=5, pretrain_epochs=20, max_epochs=20, random_state=0)
 alone.fit(data.X_tgt)
@@ -62,9 +62,9 @@ for name, model in (("k-means", pixels), ("target alone", alone), ("with the sou
 # %%
 # One run of each decides nothing, but the source does not always help: it must be reconstructed
 # too, takes its part of a narrow embedding, and a small target may do better alone. Compare with
-# ``ConcreteKMeans`` before you rely on adaptation. Where no label is at hand, ``score`` compares the
-# clusters with neighbourhoods of the pixels. It is a rough guide: differences of a hundredth mean
-# nothing, and here it does not prefer the better one.
+# ``ConcreteKMeans`` before you rely on adaptation. Where no label is at hand, ``score`` compares
+# the clusters with neighbourhoods of the pixels. It is a rough guide: differences of a hundredth
+# mean nothing, and here it does not prefer the better one.
 
 print(f"target alone    {alone.score(data.X_tgt):.3f}")
 print(f"with the source {adapter.score(data.X_tgt):.3f}")
