@@ -2,11 +2,15 @@
 
 import inspect
 import os
+import sys
+from pathlib import Path
 
 # Before torch is imported: its threads wait for each other where other work runs too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import sklearn_ckm
+
+sys.path.insert(0, str(Path(__file__).parent))  # for gallery_order
 
 project = "sklearn-ckm"
 author = "the sklearn-ckm developers"
@@ -47,7 +51,8 @@ sphinx_gallery_conf = {
     "doc_module": ("sklearn_ckm",),
     "backreferences_dir": "generated/backreferences",
     "reference_url": {"sklearn_ckm": None},
-    "within_subsection_order": "ExampleTitleSortKey",
+    "within_subsection_order": "gallery_order.position",
+    "remove_config_comments": True,
     "show_signature": False,
     "write_computation_times": False,
     "download_all_examples": False,

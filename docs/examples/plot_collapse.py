@@ -3,8 +3,8 @@ What a collapse looks like
 ==========================
 
 The loss of deep clustering falls when the embedding shrinks, whether or not there are clusters in
-it. With the loss as the paper prints it, the centres can fall onto one point while every loss term
-improves. This page provokes that, and shows which numbers of ``history_`` tell.
+it. With the loss as the paper prints it, centres can die, or two become one, while the loss falls.
+This page provokes both, and shows which numbers of ``history_`` tell.
 """
 
 # License: BSD-3-Clause
@@ -91,15 +91,17 @@ figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center
 plt.show()
 
 # %%
-# Neither panel of the upper row tells. The clustering loss falls in all three fits; at weight 10 it
-# ends at the same value for the loss that failed and the one that did not. And the assignments of
-# the fit with one cluster are as sure as can be: all rows are sure to belong together.
+# The clustering loss does not tell: it falls in all three fits, and at weight 10 the fit that
+# failed and the one that did not end at about the same value.
 #
-# The lower row tells. Divided by the variance of the embedding, the distance of the rows to their
-# centres does not change when everything shrinks; at 1 the centres explain nothing, as is so at
-# weight 10. There, one cluster holds all rows. With weight 1 the loss as printed fails in another
-# way: two centres become one, and the rows at them choose by noise, so that the assignments get
-# less sure from epoch to epoch.
+# At weight 10 the loss as printed ends with one cluster that holds all rows. The lower row shows
+# it: divided by the variance of the embedding, the distance of the rows to their centres does not
+# change when everything shrinks, and at 1 the centres explain nothing. The assignments are as sure
+# as can be, for all rows are sure to belong together.
+#
+# At weight 1 it fails in another way: two centres become one, and the rows at them choose by noise.
+# The lower row looks harmless, but the assignments get less sure from epoch to epoch. No single
+# number tells every failure, which is why the estimator looks at the centres themselves at the end.
 #
 # The labels of the target confirm it.
 

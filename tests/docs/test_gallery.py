@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import runpy
 import subprocess
 import sys
 import time
@@ -17,6 +18,12 @@ LONGEST = 300  # seconds, on a machine that may be busy; alone, each takes less 
 
 def test_scripts_are_found():
     assert len([script for script in SCRIPTS if script.name.startswith("plot_")]) >= 7
+
+
+def test_gallery_has_an_order():
+    order = runpy.run_path(str(EXAMPLES.parent / "gallery_order.py"))
+    assert sorted(order["ORDER"]) == [script.name for script in SCRIPTS]
+    assert sorted(["demo_digits.py", "plot_first_steps.py"], key=order["position"])[0][:4] == "plot"
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
