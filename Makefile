@@ -17,12 +17,13 @@ CHECK_VERSION := import sys; sys.version_info >= (3, 11) or sys.exit( \
 	+ sys.version.split()[0] + ": pass PYTHON=/path/to/python3.11 or newer")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow table1 table2 lint dist clean
+.PHONY: help demo test test-slow table1 table2 docs docs-quick lint dist clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV); demo also takes DATA=folder and OUT=folder,"
-	@echo "the tables DATA=folder, SCALE=quick, reduced or full, and ARGS for their scripts"
+	@echo "the tables DATA=folder, SCALE=quick, reduced or full, and ARGS for their scripts;"
+	@echo "docs takes ARGS for sphinx-build"
 
 demo: $(STAMP) ## cluster the digits of an unlabelled domain
 	$(PY) docs/examples/demo_digits.py $(if $(DATA),--data "$(DATA)") $(if $(OUT),--output "$(OUT)")
@@ -39,6 +40,12 @@ table1: $(STAMP) ## unsupervised adaptation: every method on the digit pairs (ho
 table2: $(STAMP) ## few labels in the target: every method on the digit pairs (hours)
 	$(PY) benchmarks/table2.py --scale $(SCALE) $(if $(DATA),--data "$(DATA)") $(ARGS)
 
+docs: $(STAMP) ## the documentation, its examples run, into docs/_build/html (minutes)
+	$(PY) -m sphinx -W --keep-going -b html $(ARGS) docs docs/_build/html
+
+docs-quick: $(STAMP) ## the documentation without running its examples
+	$(PY) -m sphinx -W --keep-going -b html -D plot_gallery=0 $(ARGS) docs docs/_build/html
+
 lint: $(STAMP) ## check the style and the formatting
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -49,6 +56,7 @@ dist: $(STAMP) ## build the wheel and the source distribution into dist/
 
 clean: ## remove what the other targets wrote, except the environment
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis demo_output
+	rm -rf docs/_build docs/auto_examples docs/generated
 	find . -name $(notdir $(VENV)) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 # An environment that works is kept; one that is missing or has no pip is (re)made.

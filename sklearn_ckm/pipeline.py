@@ -95,6 +95,7 @@ class DomainPipeline(Pipeline):
         Returns
         -------
         self : DomainPipeline
+            The fitted pipeline.
 
         Raises
         ------
@@ -113,7 +114,9 @@ class DomainPipeline(Pipeline):
 
         Parameters
         ----------
-        X, y, X_tgt, y_tgt, sample_domain, **params
+        X, y, X_tgt, y_tgt, sample_domain : array-like
+            As in :meth:`fit`.
+        **params : dict
             As in :meth:`fit`.
 
         Returns
@@ -131,7 +134,9 @@ class DomainPipeline(Pipeline):
 
         Parameters
         ----------
-        X, y, X_tgt, y_tgt, sample_domain, **params
+        X, y, X_tgt, y_tgt, sample_domain : array-like
+            As in :meth:`fit`.
+        **params : dict
             As in :meth:`fit`.
 
         Returns
@@ -163,6 +168,7 @@ class DomainPipeline(Pipeline):
         Returns
         -------
         score : float
+            That of the last step.
         """
         if sample_domain is None or get_config()["enable_metadata_routing"]:
             tags = {} if sample_domain is None else {"sample_domain": sample_domain}
@@ -217,6 +223,7 @@ def make_domain_pipeline(*steps, transform_input=None, memory=None, verbose=Fals
     Returns
     -------
     pipeline : DomainPipeline
+        Its steps named after their classes, in lower case.
 
     Examples
     --------

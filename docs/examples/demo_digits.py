@@ -19,6 +19,7 @@ difference. Another kind of processor rounds sums differently, and the scores di
 """
 
 # License: BSD-3-Clause
+# sphinx_gallery_thumbnail_path = "images/demo_clusters.png"
 
 import argparse
 import tempfile

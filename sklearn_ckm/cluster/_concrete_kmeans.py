@@ -139,7 +139,7 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         in the fine-tuning leaves the model of the last whole epoch, one before that no model.
     n_features_in_ : int
         Number of features, ``channels * height * width`` for images.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, where the input has names.
 
     See Also
@@ -275,6 +275,7 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         Returns
         -------
         self : ConcreteKMeans
+            The fitted estimator.
 
         Raises
         ------

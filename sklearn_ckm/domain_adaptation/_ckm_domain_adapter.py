@@ -127,7 +127,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         in the fine-tuning leaves the model of the last whole epoch, one before that no model.
     n_features_in_ : int
         Number of features, ``channels * height * width`` for images.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, where the input has names.
 
     See Also
@@ -261,6 +261,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Returns
         -------
         self : CKMDomainAdapter
+            The fitted estimator.
 
         Raises
         ------
@@ -296,7 +297,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
 
         Parameters
         ----------
-        X, y, X_tgt, sample_domain
+        X, y, X_tgt, sample_domain : array-like
             As in :meth:`fit`.
 
         Returns

@@ -148,7 +148,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         in the fine-tuning leaves the model of the last whole epoch, one before that no model.
     n_features_in_ : int
         Number of features, ``channels * height * width`` for images.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, where the input has names.
 
     See Also
@@ -282,6 +282,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         Returns
         -------
         self : CKMSemiSupervisedAdapter
+            The fitted estimator.
 
         Raises
         ------

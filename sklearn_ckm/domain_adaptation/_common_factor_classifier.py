@@ -75,7 +75,7 @@ class CommonFactorClassifier(BaseFewShotClassifier):
         ``classification``, ``kshot``, ``factorization`` and ``graph``.
     n_features_in_ : int
         Number of features, ``channels * height * width`` for images.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, where the input has names.
 
     See Also

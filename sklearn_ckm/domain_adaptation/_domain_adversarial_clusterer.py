@@ -67,7 +67,7 @@ class DomainAdversarialClusterer(BaseFeatureClusterer):
         ``classification`` and ``discrimination``.
     n_features_in_ : int
         Number of features, ``channels * height * width`` for images.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, where the input has names.
 
     See Also

@@ -72,7 +72,7 @@ class BaseFeatureClusterer(BaseSourcePretrained):
 
         Parameters
         ----------
-        X, y, X_tgt, sample_domain
+        X, y, X_tgt, sample_domain : array-like
             As in :meth:`fit`.
 
         Returns

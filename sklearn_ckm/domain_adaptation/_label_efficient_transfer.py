@@ -85,7 +85,7 @@ class LabelEfficientTransfer(BaseFewShotClassifier):
         are left out.
     n_features_in_ : int
         Number of features, ``channels * height * width`` for images.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, where the input has names.
 
     See Also

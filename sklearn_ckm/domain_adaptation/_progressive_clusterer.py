@@ -71,7 +71,7 @@ class ProgressiveClusterer(BaseFeatureClusterer):
         ``classification``.
     n_features_in_ : int
         Number of features, ``channels * height * width`` for images.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, where the input has names.
 
     See Also

@@ -132,6 +132,7 @@ def concrete_kmeans_loss(z, centers, assignment, *, form="B", distances=None):
     Returns
     -------
     loss : Tensor of shape ()
+        Mean over samples of the sum over features.
 
     Raises
     ------

@@ -187,6 +187,7 @@ class HiddenClasses(BaseEstimator):
         Returns
         -------
         n_shots : int
+            Labelled rows of each hidden class.
         """
         if self.n_shots is not None:
             check_scalar(self.n_shots, "n_shots", Integral, min_val=1)

@@ -87,7 +87,7 @@ class LabelFreeSearchCV(GridSearchCV):
         Scores of each candidate: `n_splits`, but 1 for ``"seed_stability"``, which is one of them.
     refit_time_ : float
         Seconds of the last fit, where `refit` is set.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, where the input has names and `refit` is set.
 
     See Also
@@ -180,6 +180,7 @@ class LabelFreeSearchCV(GridSearchCV):
         Returns
         -------
         self : LabelFreeSearchCV
+            The fitted search.
 
         Raises
         ------
@@ -232,6 +233,7 @@ class LabelFreeSearchCV(GridSearchCV):
         Returns
         -------
         score : float
+            That of ``best_estimator_``.
         """
         check_is_fitted(self, "best_estimator_")
         given = {"sample_weight": sample_weight, "sample_domain": sample_domain}
@@ -244,6 +246,7 @@ class LabelFreeSearchCV(GridSearchCV):
         Returns
         -------
         routing : MetadataRouter
+            What scikit-learn's metadata routing asks for.
         """
         return MetadataRouter(owner=self).add_self_request(self)
 

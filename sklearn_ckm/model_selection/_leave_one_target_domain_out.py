@@ -69,6 +69,7 @@ class LeaveOneTargetDomainOut(BaseDomainSplitter):
         Returns
         -------
         n_splits : int
+            Number of folds.
 
         Raises
         ------

@@ -88,6 +88,7 @@ class TargetSplit(BaseDomainSplitter):
         Returns
         -------
         n_splits : int
+            Number of folds.
 
         Raises
         ------

@@ -25,5 +25,16 @@ class AdaptationModel(nn.Module):
             setattr(self, name, head)
 
     def forward(self, x):
-        """Map inputs to codes."""
+        """Map inputs to codes.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_samples, \\*input_shape)
+            Inputs.
+
+        Returns
+        -------
+        z : Tensor of shape (n_samples, n_components)
+            Codes.
+        """
         return self.encoder(x)

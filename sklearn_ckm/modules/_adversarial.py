@@ -55,7 +55,18 @@ class DomainDiscriminator(nn.Module):
         )
 
     def forward(self, z):
-        """Map embeddings (n_samples, n_components) to logits of "source" (n_samples,)."""
+        """Tell the domain of embeddings.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n_samples, n_components)
+            Embeddings.
+
+        Returns
+        -------
+        logits : Tensor of shape (n_samples,)
+            Logits of "source".
+        """
         return self.layers(z).squeeze(1)
 
 
@@ -92,7 +103,18 @@ class MultiLayerDiscriminator(nn.Module):
         )
 
     def forward(self, layers):
-        """Map a list of layers (n_samples, width) to logits of "source" (n_samples,)."""
+        """Tell the domain of rows by their layers.
+
+        Parameters
+        ----------
+        layers : list of Tensor of shape (n_samples, width)
+            Layers of the network, the deepest last.
+
+        Returns
+        -------
+        logits : Tensor of shape (n_samples,)
+            Logits of "source".
+        """
         answer = layers[0].new_empty(len(layers[0]), 0)
         for level, layer in zip(self.levels, layers, strict=True):
             answer = level(torch.cat([self.gate * answer, layer], 1).relu())

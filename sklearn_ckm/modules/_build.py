@@ -29,6 +29,7 @@ def build_autoencoder(encoder, input_shape, n_components):
     Returns
     -------
     encoder, decoder : nn.Module
+        Untrained, in float32.
 
     Raises
     ------

@@ -51,20 +51,43 @@ class Centers(nn.Module):
 
     @torch.no_grad()
     def set_temperature(self, temperature):
-        """Fix the temperature, or let it follow the data from where it is ("auto")."""
+        """Fix the temperature, or let it follow the data.
+
+        Parameters
+        ----------
+        temperature : float or "auto"
+            ``"auto"`` follows the data from where it is.
+        """
         self.is_adaptive = temperature == "auto"
         if not self.is_adaptive:
             self.temperature.fill_(temperature)
 
     @torch.no_grad()
     def calibrate(self, distances):
-        """Set the temperature from the squared distances of the whole data."""
+        """Set the temperature from the whole data.
+
+        Parameters
+        ----------
+        distances : Tensor of shape (n_samples, n_clusters)
+            Squared distances.
+        """
         if self.is_adaptive:
             self.temperature.copy_(margin_temperature(distances))
 
     @torch.no_grad()
     def follow(self, distances):
-        """Move the temperature towards that of a batch and return it."""
+        """Move the temperature towards that of a batch.
+
+        Parameters
+        ----------
+        distances : Tensor of shape (n_samples, n_clusters)
+            Squared distances.
+
+        Returns
+        -------
+        temperature : Tensor of shape ()
+            The new temperature.
+        """
         if self.is_adaptive:
             self.temperature.lerp_(margin_temperature(distances).to(torch.float32), 1 - _MEMORY)
         return self.temperature

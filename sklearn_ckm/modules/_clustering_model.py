@@ -26,6 +26,21 @@ class ClusteringModel(nn.Module):
         self.centers = centers
 
     def forward(self, x, n_decoded=None):
-        """Map inputs to codes, and the first `n_decoded` codes (all by default) back to inputs."""
+        """Map inputs to codes, and codes back to inputs.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_samples, \\*input_shape)
+            Inputs.
+        n_decoded : int, default=None
+            How many of the first codes are mapped back; all by default.
+
+        Returns
+        -------
+        z : Tensor of shape (n_samples, n_components)
+            Codes.
+        x_decoded : Tensor of shape (n_decoded, \\*input_shape)
+            Answers of the decoder.
+        """
         z = self.encoder(x)
         return z, self.decoder(z[:n_decoded])

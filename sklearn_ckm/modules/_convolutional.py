@@ -83,11 +83,28 @@ class ConvEncoder(nn.Module):
         self.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
 
     def forward(self, x):
-        """Map images (n_samples, channels, height, width) to codes (n_samples, n_components)."""
+        """Map images to codes.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_samples, channels, height, width)
+            Images.
+
+        Returns
+        -------
+        z : Tensor of shape (n_samples, n_components)
+            Codes.
+        """
         return self.layers(x)
 
     def build_decoder(self):
-        """Return the mirrored decoder, untrained."""
+        """Return the mirrored decoder.
+
+        Returns
+        -------
+        decoder : ConvDecoder
+            Untrained.
+        """
         return ConvDecoder(self.input_shape, self.n_components, self.n_hidden)
 
 
@@ -124,5 +141,16 @@ class ConvDecoder(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, z):
-        """Map codes (n_samples, n_components) to images (n_samples, channels, height, width)."""
+        """Map codes to images.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n_samples, n_components)
+            Codes.
+
+        Returns
+        -------
+        x : Tensor of shape (n_samples, channels, height, width)
+            Images.
+        """
         return self.layers(z)

@@ -41,11 +41,28 @@ class DenseEncoder(nn.Module):
         self.layers = nn.Sequential(nn.Flatten(), *_dense_stack(widths))
 
     def forward(self, x):
-        """Map inputs (n_samples, \\*input_shape) to codes (n_samples, n_components)."""
+        """Map inputs to codes.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_samples, \\*input_shape)
+            Inputs.
+
+        Returns
+        -------
+        z : Tensor of shape (n_samples, n_components)
+            Codes.
+        """
         return self.layers(x)
 
     def build_decoder(self):
-        """Return the mirrored decoder, untrained."""
+        """Return the mirrored decoder.
+
+        Returns
+        -------
+        decoder : DenseDecoder
+            Untrained.
+        """
         return DenseDecoder(self.input_shape, self.n_components, self.hidden[::-1])
 
 
@@ -68,5 +85,16 @@ class DenseDecoder(nn.Module):
         self.layers = nn.Sequential(*_dense_stack(widths), nn.Unflatten(1, tuple(input_shape)))
 
     def forward(self, z):
-        """Map codes (n_samples, n_components) to answers (n_samples, \\*input_shape)."""
+        """Map codes to answers.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n_samples, n_components)
+            Codes.
+
+        Returns
+        -------
+        x : Tensor of shape (n_samples, \\*input_shape)
+            Answers.
+        """
         return self.layers(z)

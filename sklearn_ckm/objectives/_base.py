@@ -68,7 +68,18 @@ class BaseClusteringObjective(BaseEstimator):
         return {}
 
     def needs_all_rows(self, epoch):
-        """Whether :meth:`read_all_rows` must be called before the epoch, counted from 0."""
+        """Whether :meth:`read_all_rows` must be called before an epoch.
+
+        Parameters
+        ----------
+        epoch : int
+            Counted from 0.
+
+        Returns
+        -------
+        is_needed : bool
+            False by default.
+        """
         return False
 
     def read_all_rows(self, state, distances, temperature):
@@ -139,5 +150,6 @@ class BaseClusteringObjective(BaseEstimator):
         Returns
         -------
         step : ClusteringStep
+            The loss, and what the monitors read.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define 'step'.")
