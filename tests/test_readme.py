@@ -17,11 +17,12 @@ def python_snippets():
 
 
 def test_readme_has_snippets():
-    assert len(python_snippets()) == 4
+    assert len(python_snippets()) == 5
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few epochs
-def test_snippets_run_in_order():
+def test_snippets_run_in_order(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a model is saved
     namespace = {}
     for snippet in python_snippets():
         exec(compile(snippet, str(README), "exec"), namespace)
