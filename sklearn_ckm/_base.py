@@ -2,9 +2,11 @@
 
 from contextlib import contextmanager
 from numbers import Integral, Real
+from os import PathLike
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -44,7 +46,7 @@ class BaseDeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         "random_state": ["random_state"],
     }
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Embed the rows.
 
         Parameters
@@ -61,7 +63,7 @@ class BaseDeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         dtype = np.float64 if X.dtype == np.float64 else np.float32
         return self._embed(X).cpu().numpy().astype(dtype, copy=False)
 
-    def save(self, folder):
+    def save(self, folder: str | PathLike[str]) -> None:
         """Write the fitted estimator into a folder, from which ``sklearn_ckm.load`` reads it.
 
         The folder gets ``estimator.json`` and a safetensors file with all arrays; nothing in them

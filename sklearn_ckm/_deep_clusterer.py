@@ -8,6 +8,7 @@ from os import PathLike
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -93,7 +94,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         "warm_start": ["boolean"],
     }
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Assign each row to its nearest centre in the embedding.
 
         Parameters
@@ -108,7 +109,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         """
         return self._predict(self._embed(self._check_X(X)))
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probability of each cluster: the softmax of the negated squared distances over T.
 
         Parameters

@@ -1,8 +1,17 @@
 """Concrete k-means as an estimator."""
 
+from collections.abc import Callable
+from os import PathLike
+from typing import Any, Self
+
+import numpy as np
+import torch
+from joblib import Memory
+from numpy.typing import ArrayLike
 from sklearn.base import ClusterMixin, _fit_context
 
 from .._deep_clusterer import BaseDeepClusterer
+from ..objectives import BaseClusteringObjective
 
 
 class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
@@ -206,34 +215,34 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
 
     def __init__(
         self,
-        n_clusters=8,
+        n_clusters: int | str = 8,
         *,
-        n_components=10,
-        encoder="auto",
-        image_shape=None,
-        objective="ckm",
-        augmentation="auto",
-        lambda_clustering=0.1,
-        lambda_consistency=10.0,
-        lambda_balance=10.0,
-        temperature="auto",
-        n_init=1,
-        pretrain_epochs=50,
-        max_epochs=100,
-        tol=1e-3,
-        n_iter_no_change=10,
-        batch_size="auto",
-        lr=1e-3,
-        optimizer="adam",
-        device="auto",
-        precision="float32",
-        memory=None,
-        checkpoint=None,
-        warm_start=False,
-        callbacks=None,
-        verbose=0,
-        random_state=None,
-    ):
+        n_components: int = 10,
+        encoder: str | Callable[..., Any] = "auto",
+        image_shape: tuple[int, ...] | None = None,
+        objective: str | BaseClusteringObjective = "ckm",
+        augmentation: str | Callable[..., Any] | None = "auto",
+        lambda_clustering: float = 0.1,
+        lambda_consistency: float = 10.0,
+        lambda_balance: float = 10.0,
+        temperature: float | str = "auto",
+        n_init: int = 1,
+        pretrain_epochs: int = 50,
+        max_epochs: int = 100,
+        tol: float = 1e-3,
+        n_iter_no_change: int = 10,
+        batch_size: int | str = "auto",
+        lr: float = 1e-3,
+        optimizer: str | Callable[..., Any] = "adam",
+        device: str | torch.device = "auto",
+        precision: str = "float32",
+        memory: str | Memory | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        warm_start: bool = False,
+        callbacks: list[Any] | tuple[Any, ...] | None = None,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_clusters = n_clusters
         self.n_components = n_components
         self.encoder = encoder
@@ -262,7 +271,7 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Cluster the rows.
 
         Parameters
@@ -292,7 +301,9 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         with self._as_before_on_error():
             return self._fit(self._check_rows(X, reset=True))
 
-    def score(self, X, y=None, sample_weight=None):
+    def score(
+        self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Label-free score: agreement of the clusters with neighbourhoods of the inputs.
 
         Parameters

@@ -1,12 +1,20 @@
 """Unsupervised adaptation: cluster a target domain with the help of a labelled source."""
 
+from collections.abc import Callable
 from numbers import Real
+from os import PathLike
+from typing import Any, Self
 
+import numpy as np
+import torch
+from joblib import Memory
+from numpy.typing import ArrayLike
 from sklearn.base import ClusterMixin, _fit_context
 from sklearn.utils import metadata_routing
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._deep_clusterer import BaseDeepClusterer
+from ..objectives import BaseClusteringObjective
 from ._domain_input import DomainInputMixin
 
 
@@ -178,37 +186,37 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
 
     def __init__(
         self,
-        n_clusters=8,
+        n_clusters: int | str = 8,
         *,
-        n_components=10,
-        encoder="auto",
-        image_shape=None,
-        objective="ckm",
-        augmentation="auto",
-        lambda_clustering=0.1,
-        lambda_classification=1.0,
-        lambda_consistency=10.0,
-        lambda_balance=10.0,
-        temperature="auto",
-        source_sampling="balanced",
-        source_in_finetuning=True,
-        n_init=1,
-        pretrain_epochs=50,
-        max_epochs=100,
-        tol=1e-3,
-        n_iter_no_change=10,
-        batch_size="auto",
-        lr=1e-3,
-        optimizer="adam",
-        device="auto",
-        precision="float32",
-        memory=None,
-        checkpoint=None,
-        warm_start=False,
-        callbacks=None,
-        verbose=0,
-        random_state=None,
-    ):
+        n_components: int = 10,
+        encoder: str | Callable[..., Any] = "auto",
+        image_shape: tuple[int, ...] | None = None,
+        objective: str | BaseClusteringObjective = "ckm",
+        augmentation: str | Callable[..., Any] | None = "auto",
+        lambda_clustering: float = 0.1,
+        lambda_classification: float = 1.0,
+        lambda_consistency: float = 10.0,
+        lambda_balance: float = 10.0,
+        temperature: float | str = "auto",
+        source_sampling: str = "balanced",
+        source_in_finetuning: bool = True,
+        n_init: int = 1,
+        pretrain_epochs: int = 50,
+        max_epochs: int = 100,
+        tol: float = 1e-3,
+        n_iter_no_change: int = 10,
+        batch_size: int | str = "auto",
+        lr: float = 1e-3,
+        optimizer: str | Callable[..., Any] = "adam",
+        device: str | torch.device = "auto",
+        precision: str = "float32",
+        memory: str | Memory | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        warm_start: bool = False,
+        callbacks: list[Any] | tuple[Any, ...] | None = None,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_clusters = n_clusters
         self.n_components = n_components
         self.encoder = encoder
@@ -240,7 +248,14 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, *, X_tgt=None, sample_domain=None):
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        X_tgt: ArrayLike | None = None,
+        sample_domain: ArrayLike | None = None,
+    ) -> Self:
         """Cluster the target rows with the help of the source rows.
 
         Parameters
@@ -292,7 +307,14 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
             )
         return self
 
-    def fit_predict(self, X, y=None, *, X_tgt=None, sample_domain=None):
+    def fit_predict(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        X_tgt: ArrayLike | None = None,
+        sample_domain: ArrayLike | None = None,
+    ) -> np.ndarray:
         """Fit, and return clusters.
 
         Parameters
@@ -310,7 +332,14 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
             return self.labels_
         return self.predict(X)
 
-    def score(self, X, y=None, *, sample_domain=None, sample_weight=None):
+    def score(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        sample_domain: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
         """Label-free score: agreement of the clusters with neighbourhoods of the inputs.
 
         Parameters

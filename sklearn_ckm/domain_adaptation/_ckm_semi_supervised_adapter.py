@@ -1,15 +1,21 @@
 """Semi-supervised adaptation: a few labelled target rows name the clusters."""
 
 import warnings
+from collections.abc import Callable
 from numbers import Real
+from os import PathLike
+from typing import Any, Self
 
 import numpy as np
 import torch
+from joblib import Memory
+from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._deep_clusterer import BaseDeepClusterer
 from .._training._phases import class_means, start_centers_apart
+from ..objectives import BaseClusteringObjective
 from ._target_classifier import TargetClassifierMixin
 
 
@@ -194,38 +200,38 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
 
     def __init__(
         self,
-        n_clusters=None,
+        n_clusters: int | str | None = None,
         *,
-        n_components=10,
-        encoder="auto",
-        image_shape=None,
-        objective="ckm",
-        augmentation="auto",
-        lambda_clustering=0.1,
-        lambda_classification=1.0,
-        lambda_kshot=1.0,
-        lambda_consistency=10.0,
-        lambda_balance=10.0,
-        unknown_label="auto",
-        temperature="auto",
-        source_sampling="balanced",
-        n_init=1,
-        pretrain_epochs=50,
-        max_epochs=100,
-        tol=1e-3,
-        n_iter_no_change=10,
-        batch_size="auto",
-        lr=1e-3,
-        optimizer="adam",
-        device="auto",
-        precision="float32",
-        memory=None,
-        checkpoint=None,
-        warm_start=False,
-        callbacks=None,
-        verbose=0,
-        random_state=None,
-    ):
+        n_components: int = 10,
+        encoder: str | Callable[..., Any] = "auto",
+        image_shape: tuple[int, ...] | None = None,
+        objective: str | BaseClusteringObjective = "ckm",
+        augmentation: str | Callable[..., Any] | None = "auto",
+        lambda_clustering: float = 0.1,
+        lambda_classification: float = 1.0,
+        lambda_kshot: float = 1.0,
+        lambda_consistency: float = 10.0,
+        lambda_balance: float = 10.0,
+        unknown_label: Any = "auto",
+        temperature: float | str = "auto",
+        source_sampling: str = "balanced",
+        n_init: int = 1,
+        pretrain_epochs: int = 50,
+        max_epochs: int = 100,
+        tol: float = 1e-3,
+        n_iter_no_change: int = 10,
+        batch_size: int | str = "auto",
+        lr: float = 1e-3,
+        optimizer: str | Callable[..., Any] = "adam",
+        device: str | torch.device = "auto",
+        precision: str = "float32",
+        memory: str | Memory | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        warm_start: bool = False,
+        callbacks: list[Any] | tuple[Any, ...] | None = None,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_clusters = n_clusters
         self.n_components = n_components
         self.encoder = encoder
@@ -258,7 +264,15 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, *, X_tgt=None, y_tgt=None, sample_domain=None):
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        X_tgt: ArrayLike | None = None,
+        y_tgt: ArrayLike | None = None,
+        sample_domain: ArrayLike | None = None,
+    ) -> Self:
         """Learn the target's classes from few labels and the source.
 
         Parameters
@@ -324,7 +338,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
             )
         return self
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Name the class of each row by its nearest centre.
 
         Parameters
@@ -340,7 +354,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         """
         return self._predict(self._embed(self._check_X(X)))
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probability of each class (Eq. 5, with the temperature of the model).
 
         Parameters
@@ -356,7 +370,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         """
         return self._class_probabilities(self._embed(self._check_X(X)))
 
-    def predict_cluster(self, X):
+    def predict_cluster(self, X: ArrayLike) -> np.ndarray:
         """Assign each row to its nearest centre.
 
         Parameters
@@ -372,7 +386,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         """
         return self._nearest_centers(self._embed(self._check_X(X)))
 
-    def predict_cluster_proba(self, X):
+    def predict_cluster_proba(self, X: ArrayLike) -> np.ndarray:
         """Probability of each centre.
 
         Parameters

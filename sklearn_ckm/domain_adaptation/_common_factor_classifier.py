@@ -1,7 +1,10 @@
 """A common space of nearly binary factors, after the idea of CFSM."""
 
+from collections.abc import Callable
 from numbers import Integral, Real
+from typing import Any
 
+import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval
 
@@ -122,24 +125,24 @@ class CommonFactorClassifier(BaseFewShotClassifier):
     def __init__(
         self,
         *,
-        n_components=10,
-        encoder="auto",
-        image_shape=None,
-        n_factors=50,
-        lambda_kshot=1.0,
-        lambda_factorization=0.01,
-        lambda_graph=0.01,
-        pretrain_epochs=50,
-        max_epochs=100,
-        batch_size="auto",
-        lr=1e-3,
-        optimizer="adam",
-        device="auto",
-        precision="float32",
-        callbacks=None,
-        verbose=0,
-        random_state=None,
-    ):
+        n_components: int = 10,
+        encoder: str | Callable[..., Any] = "auto",
+        image_shape: tuple[int, ...] | None = None,
+        n_factors: int = 50,
+        lambda_kshot: float = 1.0,
+        lambda_factorization: float = 0.01,
+        lambda_graph: float = 0.01,
+        pretrain_epochs: int = 50,
+        max_epochs: int = 100,
+        batch_size: int | str = "auto",
+        lr: float = 1e-3,
+        optimizer: str | Callable[..., Any] = "adam",
+        device: str | torch.device = "auto",
+        precision: str = "float32",
+        callbacks: list[Any] | tuple[Any, ...] | None = None,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_components = n_components
         self.encoder = encoder
         self.image_shape = image_shape

@@ -1,7 +1,11 @@
 """Adversarial alignment of the domains, then k-means."""
 
+from collections.abc import Callable
 from numbers import Real
+from typing import Any
 
+import numpy as np
+import torch
 from sklearn.utils._param_validation import Interval
 
 from .._training._adaptation_criteria import AdversarialCriterion
@@ -104,23 +108,23 @@ class DomainAdversarialClusterer(BaseFeatureClusterer):
 
     def __init__(
         self,
-        n_clusters=8,
+        n_clusters: int | str = 8,
         *,
-        n_components=10,
-        encoder="auto",
-        image_shape=None,
-        lambda_adversarial=1.0,
-        pretrain_epochs=50,
-        max_epochs=100,
-        batch_size="auto",
-        lr=1e-3,
-        optimizer="adam",
-        device="auto",
-        precision="float32",
-        callbacks=None,
-        verbose=0,
-        random_state=None,
-    ):
+        n_components: int = 10,
+        encoder: str | Callable[..., Any] = "auto",
+        image_shape: tuple[int, ...] | None = None,
+        lambda_adversarial: float = 1.0,
+        pretrain_epochs: int = 50,
+        max_epochs: int = 100,
+        batch_size: int | str = "auto",
+        lr: float = 1e-3,
+        optimizer: str | Callable[..., Any] = "adam",
+        device: str | torch.device = "auto",
+        precision: str = "float32",
+        callbacks: list[Any] | tuple[Any, ...] | None = None,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_clusters = n_clusters
         self.n_components = n_components
         self.encoder = encoder

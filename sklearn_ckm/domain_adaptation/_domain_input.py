@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from ..utils._domains import check_calling_style, split_domains
@@ -91,7 +92,7 @@ class DomainInputMixin:
                 f"continues, got {classes.tolist()}. Set warm_start=False."
             )
 
-    def predict_source(self, X):
+    def predict_source(self, X: ArrayLike) -> np.ndarray:
         """Classify rows with the source's classifier.
 
         Parameters

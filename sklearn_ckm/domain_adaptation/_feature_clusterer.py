@@ -1,7 +1,10 @@
 """What the methods share that cluster learned features by k-means in the end."""
 
 from numbers import Integral
+from typing import Self
 
+import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.utils import metadata_routing
 from sklearn.utils._param_validation import Interval
@@ -30,7 +33,14 @@ class BaseFeatureClusterer(BaseSourcePretrained):
     __metadata_request__fit = {"sample_domain": True, "X_tgt": metadata_routing.UNUSED}
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, *, X_tgt=None, sample_domain=None):
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        X_tgt: ArrayLike | None = None,
+        sample_domain: ArrayLike | None = None,
+    ) -> Self:
         """Learn features with the help of the source, and cluster the target in them.
 
         Parameters
@@ -67,7 +77,14 @@ class BaseFeatureClusterer(BaseSourcePretrained):
                 )
             return self._fit(self._read_domains(X, y, X_tgt, sample_domain=sample_domain))
 
-    def fit_predict(self, X, y=None, *, X_tgt=None, sample_domain=None):
+    def fit_predict(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        X_tgt: ArrayLike | None = None,
+        sample_domain: ArrayLike | None = None,
+    ) -> np.ndarray:
         """Fit, and return clusters.
 
         Parameters
@@ -85,7 +102,7 @@ class BaseFeatureClusterer(BaseSourcePretrained):
             return self.labels_
         return self.predict(X)
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Assign each row to its nearest centre in the embedding.
 
         Parameters

@@ -1,8 +1,11 @@
 """What the compared methods share that classify the target by a head trained on few labels."""
 
 import copy
+from typing import Self
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 
 from ._source_pretrained import BaseSourcePretrained
@@ -15,7 +18,15 @@ class BaseFewShotClassifier(TargetClassifierMixin, BaseSourcePretrained):
     _needs_no_source_label = "CKMSemiSupervisedAdapter, whose source may be unlabelled"
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, *, X_tgt=None, y_tgt=None, sample_domain=None):
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        X_tgt: ArrayLike | None = None,
+        y_tgt: ArrayLike | None = None,
+        sample_domain: ArrayLike | None = None,
+    ) -> Self:
         """Learn the target's classes from few labels and the source.
 
         Parameters
@@ -51,7 +62,7 @@ class BaseFewShotClassifier(TargetClassifierMixin, BaseSourcePretrained):
             self.classes_ = domains.target_classes
             return self._fit(domains)
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Name the class of each row.
 
         Parameters
@@ -66,7 +77,7 @@ class BaseFewShotClassifier(TargetClassifierMixin, BaseSourcePretrained):
         """
         return self._predict(self._embed(self._check_X(X)))
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probability of each class: the softmax of the target's classifier.
 
         Parameters

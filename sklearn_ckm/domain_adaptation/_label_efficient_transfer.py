@@ -1,9 +1,13 @@
 """Label-efficient transfer: adversarial alignment and transfer by similarities."""
 
 import copy
+from collections.abc import Callable
 from numbers import Real
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval
 
 from .._training._adaptation_criteria import TransferCriterion
@@ -134,25 +138,25 @@ class LabelEfficientTransfer(BaseFewShotClassifier):
     def __init__(
         self,
         *,
-        n_components=10,
-        encoder="auto",
-        image_shape=None,
-        lambda_adversarial=0.1,
-        lambda_transfer=0.1,
-        source_temperature=2.0,
-        target_temperature=1.0,
-        gate=0.1,
-        pretrain_epochs=50,
-        max_epochs=100,
-        batch_size="auto",
-        lr=1e-3,
-        optimizer="adam",
-        device="auto",
-        precision="float32",
-        callbacks=None,
-        verbose=0,
-        random_state=None,
-    ):
+        n_components: int = 10,
+        encoder: str | Callable[..., Any] = "auto",
+        image_shape: tuple[int, ...] | None = None,
+        lambda_adversarial: float = 0.1,
+        lambda_transfer: float = 0.1,
+        source_temperature: float = 2.0,
+        target_temperature: float = 1.0,
+        gate: float = 0.1,
+        pretrain_epochs: int = 50,
+        max_epochs: int = 100,
+        batch_size: int | str = "auto",
+        lr: float = 1e-3,
+        optimizer: str | Callable[..., Any] = "adam",
+        device: str | torch.device = "auto",
+        precision: str = "float32",
+        callbacks: list[Any] | tuple[Any, ...] | None = None,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_components = n_components
         self.encoder = encoder
         self.image_shape = image_shape
@@ -172,7 +176,7 @@ class LabelEfficientTransfer(BaseFewShotClassifier):
         self.verbose = verbose
         self.random_state = random_state
 
-    def predict_source(self, X):
+    def predict_source(self, X: ArrayLike) -> np.ndarray:
         """Classify rows with the source's own network.
 
         Parameters

@@ -1,7 +1,10 @@
 """Clustering and fine-tuning in turn."""
 
+from collections.abc import Callable
 from numbers import Integral, Real
+from typing import Any
 
+import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval
 
@@ -109,24 +112,24 @@ class ProgressiveClusterer(BaseFeatureClusterer):
 
     def __init__(
         self,
-        n_clusters=8,
+        n_clusters: int | str = 8,
         *,
-        n_components=10,
-        encoder="auto",
-        image_shape=None,
-        kept_share=0.5,
-        epochs_per_round=5,
-        pretrain_epochs=50,
-        max_epochs=100,
-        batch_size="auto",
-        lr=1e-3,
-        optimizer="adam",
-        device="auto",
-        precision="float32",
-        callbacks=None,
-        verbose=0,
-        random_state=None,
-    ):
+        n_components: int = 10,
+        encoder: str | Callable[..., Any] = "auto",
+        image_shape: tuple[int, ...] | None = None,
+        kept_share: float = 0.5,
+        epochs_per_round: int = 5,
+        pretrain_epochs: int = 50,
+        max_epochs: int = 100,
+        batch_size: int | str = "auto",
+        lr: float = 1e-3,
+        optimizer: str | Callable[..., Any] = "adam",
+        device: str | torch.device = "auto",
+        precision: str = "float32",
+        callbacks: list[Any] | tuple[Any, ...] | None = None,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_clusters = n_clusters
         self.n_components = n_components
         self.encoder = encoder

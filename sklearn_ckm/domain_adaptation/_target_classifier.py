@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils import metadata_routing
@@ -56,7 +57,14 @@ class TargetClassifierMixin(DomainInputMixin, ClassifierMixin):
             )
         return domains
 
-    def score(self, X, y, sample_weight=None, *, sample_domain=None):
+    def score(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        sample_domain: ArrayLike | None = None,
+    ) -> float:
         """Accuracy of the predicted names on labelled rows.
 
         Parameters

@@ -1,9 +1,13 @@
 """From files to an estimator."""
 
 import warnings
+from collections.abc import Callable
+from os import PathLike
+from typing import Any
 
 import torch
 
+from .._base import BaseDeepEstimator
 from ..objectives._resolve import resolve_objective
 from ..utils._device import resolve_device
 from ._files import as_described, read_files
@@ -13,7 +17,13 @@ from ._values import decode
 
 
 @torch.inference_mode(False)
-def load(folder, *, encoder=None, device=None, **params):
+def load(
+    folder: str | PathLike[str],
+    *,
+    encoder: Callable[..., Any] | None = None,
+    device: str | torch.device | None = None,
+    **params: Any,
+) -> BaseDeepEstimator:
     """Load an estimator that its method ``save`` wrote into a folder.
 
     Nothing in the folder is executed: weights and arrays are safetensors, all else is JSON, and of
