@@ -16,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_ckm import ConcreteKMeans
 from sklearn_ckm.datasets import load_digits_on_photos
+from sklearn_ckm.inspection import TrainingCurveDisplay
 from sklearn_ckm.metrics import clustering_accuracy
 from sklearn_ckm.objectives import ConcreteKMeansObjective
 
@@ -103,6 +104,14 @@ plt.show()
 # The lower row looks harmless, but the assignments get less sure from epoch to epoch. No single
 # number tells every failure, which is why the estimator looks at the centres themselves at the end.
 #
+# ``TrainingCurveDisplay`` draws the terms and the monitors of one fit, here of that at weight 1.
+# ``sampled_not_nearest`` is the share of rows that the noise sends to another centre than the
+# nearest: it rises, while the smallest cluster loses its rows.
+
+TrainingCurveDisplay.from_estimator(models["as printed, weight 1"])
+plt.show()
+
+# %%
 # The labels of the target confirm it.
 
 for name, model in models.items():

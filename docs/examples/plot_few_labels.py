@@ -10,12 +10,13 @@ classifier on, but enough to give clusters their names, and to move them where t
 
 import matplotlib.pyplot as plt
 import numpy as np
-from sklearn.metrics import ConfusionMatrixDisplay, accuracy_score
+from sklearn.metrics import accuracy_score
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier
 
 from sklearn_ckm import CKMSemiSupervisedAdapter
 from sklearn_ckm.datasets import keep_few_labels, load_digits_on_photos
+from sklearn_ckm.inspection import ClusterConfusionDisplay, cluster_report
 
 data = load_digits_on_photos()  # labelled digits 0-4 over photos, plain digits 5-9
 X_train, X_test, y_train, y_test = train_test_split(
@@ -57,15 +58,18 @@ y_known = np.where(y_test == 9, -1, y_test)  # what a right answer is here
 print(f"accuracy on unseen rows: {accuracy_score(y_known, open_model.predict(X_test)):.3f}")
 
 # %%
-# On the left every class had three labels; on the right the 9 had none.
+# On the left every class had three labels; on the right the 9 had none, and its rows should be in
+# the column ``-1``, of the centre without a name.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
-style = {"cmap": "cividis", "colorbar": False}
-ConfusionMatrixDisplay.from_predictions(y_test, model.predict(X_test), ax=left, **style)
-names = ["unknown", "5", "6", "7", "8"]
-ConfusionMatrixDisplay.from_predictions(
-    y_known, open_model.predict(X_test), display_labels=names, ax=right, **style
-)
+ClusterConfusionDisplay.from_estimator(model, X_test, y_test, ax=left)
+ClusterConfusionDisplay.from_estimator(open_model, X_test, y_test, ax=right)
 left.set_title("three labels of each class")
 right.set_title("three labels of 5, 6, 7 and 8")
 plt.show()
+
+# %%
+# ``cluster_report`` first tells what can be known without labels, then how classes and clusters
+# agree. Some class of the source is always nearest, also where none is alike.
+
+print(cluster_report(open_model, X_test, y_test, X_src=data.X_src, y_src=data.y_src))

@@ -9,10 +9,10 @@ the curves that it was read from: look at these before you rely on it.
 # License: BSD-3-Clause
 
 import matplotlib.pyplot as plt
-import numpy as np
 
 from sklearn_ckm import CKMDomainAdapter
 from sklearn_ckm.datasets import load_digits_on_photos
+from sklearn_ckm.inspection import NClustersDisplay
 from sklearn_ckm.metrics import clustering_accuracy
 
 # %%
@@ -31,19 +31,15 @@ for name, digits in targets.items():
 # %%
 # Two criteria are computed for each number, on five draws of the rows: the silhouette of k-means,
 # and the BIC of a Gaussian mixture. The estimate is the mean of the numbers at which they are best
-# (that of the silhouette alone where it exceeds one half). Both are drawn so that larger is better.
+# (that of the silhouette alone where it exceeds one half). Both are drawn so that larger is better;
+# grey bands mark the true numbers.
 
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-for panel, (name, model) in zip(axes, models.items(), strict=True):
-    curve = model.n_clusters_curve_
-    bic = (curve["bic"] - curve["bic"].min()) / np.ptp(curve["bic"])
-    panel.plot(curve["n_clusters"], curve["silhouette"], "o-", color="#0072B2", label="silhouette")
-    panel.plot(curve["n_clusters"], bic, "s--", color="#D55E00", label="BIC, scaled to [0, 1]")
-    panel.axvline(model.n_clusters_, color="black", linestyle=":", label="estimate")
-    panel.axvline(len(targets[name]), color="#999999", linewidth=6, alpha=0.5, label="truth")
-    panel.set(title=f"target of {name}", xlabel="number of clusters", ylabel="criterion")
-    panel.set_xticks(range(2, 21, 2))
-axes[0].legend(loc="upper right")
+figure, axes = plt.subplots(2, 2, figsize=(9, 6.5), sharex=True, layout="constrained")
+for panels, (name, model) in zip(axes.T, models.items(), strict=True):
+    for panel in panels:
+        panel.axvline(len(targets[name]), color="#CCCCCC", linewidth=8, zorder=0)
+    NClustersDisplay.from_estimator(model, ax=panels)
+    panels[0].set_title(f"target of {name}")
 plt.show()
 
 # %%

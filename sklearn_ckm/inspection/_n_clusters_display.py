@@ -11,6 +11,8 @@ from ._plotting import COLORS, DARK_GREY, check_two_axes, line_style
 
 _CRITERIA = {"bic": "BIC of a Gaussian mixture\n(negated)", "silhouette": "silhouette of k-means"}
 
+_MOST_TICKS = 12
+
 
 class NClustersDisplay:
     """Both criteria by which ``n_clusters="auto"`` chose, and the number it chose.
@@ -133,4 +135,5 @@ class NClustersDisplay:
 
 
 def _ticks(candidates):
-    return candidates[:: 1 if len(candidates) <= 20 else 2]
+    """Every candidate, or every second or third: their numbers must not run together."""
+    return candidates[:: 1 + (len(candidates) - 1) // _MOST_TICKS]

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
@@ -21,6 +23,19 @@ def test_by_hand_curves_their_maxima_and_the_choice():
         assert names[-1] == "chosen: 3"
     assert display.ax_ is display.axes_[0]
     display.figure_.draw_without_rendering()
+
+
+@pytest.mark.parametrize(("largest", "step"), [(13, 1), (14, 2), (20, 2), (40, 4)])
+def test_ticks_have_room(pyplot, largest, step):
+    candidates = list(range(2, largest + 1))
+    curve = {"n_clusters": candidates, "bic": candidates, "silhouette": candidates}
+    axes = pyplot.subplots(2, 2, figsize=(9, 5))[1]
+    display = NClustersDisplay(curve, n_clusters=3).plot(ax=axes[:, 0])
+    display.figure_.draw_without_rendering()
+    lower = display.axes_[1]
+    assert list(lower.get_xticks()) == candidates[::step]
+    boxes = [label.get_window_extent() for label in lower.get_xticklabels()]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
 def test_estimator_draws_its_curve(counted):
