@@ -1,3 +1,5 @@
+import signal
+
 import pytest
 import torch
 
@@ -16,3 +18,11 @@ def device(request):
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     return torch.device(request.param)
+
+
+@pytest.fixture
+def ctrl_c():
+    """Interrupts are raised, also in a process that was started with them ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+import uuid
 from pathlib import Path
 
 import torch
@@ -22,7 +23,8 @@ class Checkpoint:
     Parameters
     ----------
     folder : str or path
-        Shared by as many fits as one likes.
+        Shared by as many fits as one likes. Equal ones at the same time share a state, which is of
+        no harm, for they come to the same model.
     key : str
         Tells this fit from others.
     """
@@ -35,7 +37,6 @@ class Checkpoint:
         path = self.folder / "seed.json"
         if path.exists():
             return json.loads(path.read_text())
-        self.folder.mkdir(parents=True, exist_ok=True)
         _write(path, lambda file: file.write(json.dumps(seed).encode()))
         return seed
 
@@ -45,7 +46,7 @@ class Checkpoint:
 
     def clear(self):
         """Remove what was kept: the fit is done."""
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)  # an equal fit may have done so already
 
 
 class PhaseCheckpoint:
@@ -94,21 +95,23 @@ class PhaseCheckpoint:
         try:
             # the user's own working file, with objects of theirs, as in joblib's cache
             content = torch.load(self.path, map_location="cpu", weights_only=False)
+            state, history, callbacks = (content[k] for k in ("state", "history", "callbacks"))
         except Exception as error:
             raise ValueError(
                 f"Expected the state of a broken fit in {str(self.path)!r}, but it cannot be read "
                 f"({error}). Delete its folder to start anew."
             ) from error
-        net.history[:] = content["history"]
+        net.history[:] = history
         for name, callback in _resumed_callbacks(net):
-            if content["callbacks"].get(name) is not None:
-                vars(callback).update(vars(pickle.loads(content["callbacks"][name])))
-        restore_state(net, batches, _on_device(content["state"], torch.device(net.device)))
+            if callbacks.get(name) is not None:
+                vars(callback).update(vars(pickle.loads(callbacks[name])))
+        restore_state(net, batches, _on_device(state, torch.device(net.device)))
 
 
 def _write(path, write):
-    """Write a file beside its place, then move it there."""
-    beside = path.with_suffix(".part")
+    """Write a file beside its place, then move it there; equal fits may do so at the same time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(f".{uuid.uuid4().hex}.part")
     with open(beside, "wb") as file:
         write(file)
     os.replace(beside, path)

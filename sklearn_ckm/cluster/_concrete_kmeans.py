@@ -103,9 +103,9 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         these call. In a pretraining that comes from there no callback is called.
     checkpoint : str or path, default=None
         Folder in which a fit keeps its state after every epoch, for as long as it runs. The same
-        call after the process was killed, or after an interrupt, goes on from there and ends as the
-        unbroken fit would have. The state holds pickles: use a folder of your own. A callback that
-        has an open file or the like starts anew.
+        call after the process was killed, or after an interrupt (but for a `warm_start`), goes on
+        from there and ends as the unbroken fit would have. The state holds pickles: use a folder
+        of your own. A callback that has an open file or the like starts anew.
     warm_start : bool, default=False
         Whether a further ``fit`` skips the pretraining and trains on from the last one: network,
         centres and input scale stay, `encoder` and `n_init` are not read.

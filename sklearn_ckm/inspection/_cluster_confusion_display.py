@@ -17,7 +17,7 @@ from ..metrics._clustering_accuracy import (
 )
 from ..utils._labels import encode_labels
 from ._fitted_rows import FittedClusterer, read_domain_rows
-from ._plotting import check_axes
+from ._plotting import as_text, check_axes
 
 _NORMALIZE = ("true", "pred", "all")
 _PALE = 0.5  # part of the colour scale up to which text is dark
@@ -295,8 +295,8 @@ class ClusterConfusionDisplay:
         self.ax_.set(
             xticks=np.arange(matrix.shape[1]),
             yticks=np.arange(matrix.shape[0]),
-            xticklabels=[str(label) for label in self.cluster_labels],
-            yticklabels=[str(label) for label in self.class_labels],
+            xticklabels=[as_text(label) for label in self.cluster_labels],
+            yticklabels=[as_text(label) for label in self.class_labels],
             xlabel="cluster",
             ylabel="true class",
         )

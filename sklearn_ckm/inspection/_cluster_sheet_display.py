@@ -14,7 +14,7 @@ from ..utils._input import as_rows, check_image_shape
 from ..utils._labels import UNLABELLED, check_labels, encode_labels
 from ..utils._random import check_local_random_state
 from ._fitted_rows import FittedClusterer, read_domain_rows
-from ._plotting import COLORS, check_axes
+from ._plotting import COLORS, as_text, check_axes
 
 _ORDERS = ("central", "random")
 _INCHES = 0.6  # height of an image on the page
@@ -351,7 +351,9 @@ class ClusterSheetDisplay:
             canvas = np.concatenate([np.nan_to_num(canvas), is_image], axis=-1)  # transparent gaps
         self.im_ = self.ax_.imshow(canvas, **_validate_style_kwargs(style, kwargs))
         middles = [mosaic.corner(i, 0)[0] + mosaic.height / 2 for i in range(len(self.images))]
-        self.ax_.set(xticks=[], yticks=np.array(middles) - 0.5, yticklabels=self.names)
+        self.ax_.set(
+            xticks=[], yticks=np.array(middles) - 0.5, yticklabels=list(map(as_text, self.names))
+        )
         self.ax_.tick_params(axis="y", length=0)
         self.ax_.spines[:].set_visible(False)
         self.frames_ = self._draw_frames(mosaic)

@@ -13,7 +13,7 @@ from sklearn.utils._plotting import _validate_style_kwargs
 
 from ..utils._random import check_local_random_state, check_seed
 from ._fitted_rows import FittedClusterer, read_domain_rows
-from ._plotting import DARK_GREY, GREY, MARKERS, check_axes, group_style, place_legend
+from ._plotting import DARK_GREY, GREY, MARKERS, as_text, check_axes, group_style, place_legend
 
 _METHODS = ("auto", "pca", "umap")
 _UNLABELLED = -1
@@ -324,7 +324,9 @@ class EmbeddingDisplay:
         """Label, marker and name of each class of the source."""
         if self.source_labels is None or len(self.source_names) > len(MARKERS):
             return [(None, MARKERS[0], "source")]
-        groups = [(i, MARKERS[i], f"source {name}") for i, name in enumerate(self.source_names)]
+        groups = [
+            (i, MARKERS[i], as_text(f"source {name}")) for i, name in enumerate(self.source_names)
+        ]
         return [*groups, (_UNLABELLED, ".", "source, unlabelled")]
 
     def _draw_target(self, kwargs):
@@ -367,7 +369,7 @@ class EmbeddingDisplay:
             style = {"ha": "center", "va": "center", "fontsize": 9, "weight": "bold", "zorder": 4}
             style["bbox"] = {"boxstyle": f"{box},pad=0.2", "facecolor": "white"}
             style = _validate_style_kwargs(style, center_kw)
-            texts.append(self.ax_.text(*point, name, clip_on=True, **style))
+            texts.append(self.ax_.text(*point, as_text(name), clip_on=True, **style))
         self.ax_.update_datalim(self.center_points)  # texts do not widen the axes
         self.ax_.autoscale_view()
         return texts
@@ -376,7 +378,7 @@ class EmbeddingDisplay:
         from matplotlib.lines import Line2D
 
         handles = [
-            Line2D([], [], linestyle="", label=name, **group_style(i))
+            Line2D([], [], linestyle="", label=as_text(name), **group_style(i))
             for i, name in enumerate(self.names)
         ]
         if (self.labels == _UNLABELLED).any():

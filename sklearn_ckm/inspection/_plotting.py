@@ -101,3 +101,8 @@ def place_legend(ax, **kwargs):
     """Put the legend to the right of the axes, where it hides nothing."""
     style = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "frameon": False}
     return ax.legend(**{**style, **kwargs})
+
+
+def as_text(name):
+    """Return a name as matplotlib draws it as it stands: a dollar is no formula."""
+    return str(name).replace("$", r"\$")

@@ -2,6 +2,7 @@
 
 import platform
 import warnings
+from os import PathLike, fspath
 
 import numpy as np
 import sklearn
@@ -19,7 +20,8 @@ ESTIMATORS = {
     for module in (cluster, domain_adaptation)
     for name in module.__all__
 }
-_APART = ("_net", "_metadata_request")
+_CALLBACKS = ("_skl_callbacks", "_skl_callbacks_to_teardown", "_callback_fit_ctx")
+_APART = ("_net", "_metadata_request", "_parent_callback_ctx", *_CALLBACKS)
 _OF_NO_ACCOUNT = ("memory", "random_state")  # left out without a word
 
 
@@ -87,6 +89,8 @@ def _encode_params(estimator, encoder):
     """Parameters that plain values can hold, and the types of the others by name."""
     params, left_out = {}, {}
     for name, value in estimator.get_params(deep=False).items():
+        if isinstance(value, PathLike):
+            value = fspath(value)
         try:
             params[name] = encoder.encode(value, name)
         except UnstorableError as error:

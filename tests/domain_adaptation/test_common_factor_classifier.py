@@ -50,10 +50,12 @@ def factors_of(model, X):
 @pytest.mark.parametrize("n_factors", [1, 7, 50])
 def test_both_classifiers_read_the_same_factors(n_factors):
     model = fit(n_factors=n_factors)
-    for fitted in (model, pickle.loads(pickle.dumps(model))):
-        module = fitted._net.module_
-        assert module.classifier[0] is module.factors
-        assert module.target_classifier[0] is module.factors
+    module = model._net.module_
+    assert module.classifier[0] is module.factors
+    assert module.target_classifier[0] is module.factors
+    kept = pickle.loads(pickle.dumps(model))  # of the heads, what prediction needs
+    assert_array_equal(kept.predict_source(X), model.predict_source(X))
+    assert_array_equal(kept.predict_proba(X), model.predict_proba(X))
     f = factors_of(model, X)
     assert f.shape == (len(X), n_factors)
     for head, classes in ((module.classifier, 3), (module.target_classifier, 2)):

@@ -204,3 +204,11 @@ def test_missing_matplotlib_is_named(without_matplotlib, adapter, data):
     display = ClusterConfusionDisplay(np.eye(2), class_labels=[0, 1], cluster_labels=[0, 1])
     with pytest.raises(ImportError, match=r"ClusterConfusionDisplay\.plot requires matplotlib"):
         display.plot()
+
+
+def test_dollars_in_names_are_drawn_as_they_are():
+    names = [r"$\foo$", "price $5"]
+    display = ClusterConfusionDisplay.from_predictions(np.repeat(names, 3), np.repeat([0, 1], 3))
+    display.figure_.canvas.draw()  # a formula would not parse
+    drawn = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert sorted(text.replace(r"\$", "$") for text in drawn) == sorted(names)

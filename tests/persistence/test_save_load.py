@@ -18,8 +18,9 @@ import torch
 from numpy.testing import assert_array_equal, assert_equal
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
+from sklearn.callback import ScoringMonitor
 from sklearn.datasets import make_blobs
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from skorch.callbacks import Callback
 from torch import nn
 
@@ -859,3 +860,19 @@ def test_values_come_back(value):
 def test_code_and_other_objects_are_no_values(value):
     with pytest.raises(UnstorableError, match="Expected plain values, got"):
         Encoder().encode([value], "here")
+
+
+def test_callbacks_are_no_part_of_a_saved_estimator(tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(20, 3))
+    settings = {"pretrain_epochs": 1, "max_epochs": 1, "random_state": 0}
+    monitor = ScoringMonitor(scoring=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = ConcreteKMeans(2, **settings, checkpoint=tmp_path / "running")
+        model.set_callbacks(monitor).fit(X)
+    model.save(tmp_path / "model")
+    loaded = load(tmp_path / "model")
+    assert not hasattr(loaded, "_skl_callbacks")
+    assert loaded.checkpoint == str(tmp_path / "running")
+    assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))

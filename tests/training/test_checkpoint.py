@@ -10,15 +10,20 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import nn
 
 from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans
+from sklearn_ckm._training._checkpoint import Checkpoint
 from sklearn_ckm.objectives import ConcreteKMeansObjective
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.usefixtures("ctrl_c"),
+]
 
 RNG = np.random.default_rng(0)
 X_TGT = (RNG.normal(size=(60, 6)) + np.repeat(np.eye(3, 6) * 6, 20, 0)).astype(np.float32)
@@ -241,14 +246,17 @@ def test_interrupted_fit_is_usable_and_warns(kind, n_init):
     assert np.isfinite(model.transform(X_TGT)).all()
 
 
-@pytest.mark.parametrize("damage", [b"", b"not a state", None])
+@pytest.mark.parametrize("damage", [b"", b"not a state", None, "another state"])
 def test_damaged_state_is_refused(tmp_path, damage):
     callbacks = [Breaks("finetune", 3)]
     Breaks.broken = False
     with pytest.raises(Failure):
         fit("adapter", make("adapter", checkpoint=tmp_path, callbacks=callbacks))
     (path,) = tmp_path.glob("*/finetune.pt")
-    path.write_bytes(path.read_bytes()[:500] if damage is None else damage)
+    if damage == "another state":
+        torch.save({"state": {}}, path)
+    else:
+        path.write_bytes(path.read_bytes()[:500] if damage is None else damage)
     with pytest.raises(ValueError, match=r"state of a broken fit.*finetune\.pt.*Delete its folder"):
         fit("adapter", make("adapter", checkpoint=tmp_path, callbacks=callbacks))
 
@@ -262,6 +270,28 @@ def test_what_cannot_be_told_apart_is_refused(tmp_path):
     ):
         make("clusterer", encoder=local, checkpoint=tmp_path).fit(X_TGT)
     assert not os.listdir(tmp_path)
+
+
+def test_equal_fits_at_a_time_do_not_disturb_each_other(tmp_path):
+    folder = tmp_path / "folder"
+
+    class StartsAnother(Callback):
+        started = False
+
+        def on_epoch_end(self, net, **kwargs):
+            if net.phase == "finetune" and len(net.history) == 2 and not StartsAnother.started:
+                StartsAnother.started = True
+                other = Checkpoint(folder, "key")
+                other.keep_seed(0)
+                other.clear()
+
+    model = make("clusterer", checkpoint=folder, callbacks=[StartsAnother()])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sklearn_ckm._deep_clusterer.hash_fit", lambda *args, **kwargs: "key")
+        fit("clusterer", model)
+    assert StartsAnother.started
+    assert_equal_models(model, fit("clusterer", make("clusterer")))
+    assert not os.listdir(folder)
 
 
 KILLED = """

@@ -151,6 +151,7 @@ class InterruptsBatch(Callback):
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_interrupt_of_the_pretraining_is_raised():
     for callback in (Interrupter(), InterruptsBatch(1)):
         net = pretraining_net(callbacks=[callback])
@@ -168,6 +169,7 @@ def test_interrupt_at_the_end_of_an_epoch_keeps_it():
     assert epoch_records(net) == epoch_records(whole)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("epoch", [1, 3])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_interrupt_within_an_epoch_goes_back_to_its_start(epoch, batch):
