@@ -1,7 +1,7 @@
 """A progress bar over the epochs of a phase."""
 
 from skorch.callbacks import Callback
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 
 class EpochProgressBar(Callback):
