@@ -21,10 +21,15 @@ def test_readme_has_snippets():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few epochs
-def test_snippets_run_in_order(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "epochs", [2, pytest.param(None, marks=pytest.mark.slow)], ids=["short", "as they stand"]
+)
+def test_snippets_run_in_order(tmp_path, monkeypatch, epochs):
     monkeypatch.chdir(tmp_path)  # a model is saved
     namespace = {}
     for snippet in python_snippets():
+        if epochs:
+            snippet = re.sub(r"epochs=\d+", f"epochs={epochs}", snippet)
         exec(compile(snippet, str(README), "exec"), namespace)
     assert namespace["model"].n_clusters == 5
     assert set(namespace["search"].best_params_) == {"lambda_clustering"}
