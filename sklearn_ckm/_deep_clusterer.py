@@ -22,6 +22,7 @@ from ._training._diagnosis import find_center_problems
 from ._training._fit_tasks import FitTasks
 from ._training._hash import hash_fit
 from ._training._inference import describe_centers, distances_in_blocks, embed, embed_training_rows
+from ._training._interrupts import HeldInterrupts
 from ._training._n_clusters import FEWEST_ROWS, estimate_n_clusters
 from ._training._phases import (
     Pretrained,
@@ -226,13 +227,16 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
                 n_clusters = self._estimate_n_clusters(z, seed)
         if not tunes_source:
             data = replace(data, source=None, y_source=None)
-        net = self._finetune(pretrained, data, settings, criterion, int(n_clusters), seed)
-
-        vars(self).update(learned)
-        self._set_learned(net, data, pretrained.history)
-        tasks.finish()
-        if checkpoint is not None and self.stop_reason_ != "interrupted":
-            checkpoint.clear()
+        with HeldInterrupts() as interrupts:  # from here on, they leave a fitted model
+            settings = replace(settings, interrupts=interrupts)
+            net = self._finetune(pretrained, data, settings, criterion, int(n_clusters), seed)
+            vars(self).update(learned)
+            self._set_learned(net, data, pretrained.history)
+            tasks.finish()
+            is_interrupted = interrupts.is_pending or self.stop_reason_ == "interrupted"
+            if checkpoint is not None and not is_interrupted:
+                checkpoint.clear()
+        self._tell_interrupt(interrupts)
         return self
 
     def _make_checkpoint(self, data, seed):
@@ -330,7 +334,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
                 is_interrupted = trial[0].stop_reason == "interrupted"
                 if score > best_score:
                     best_score, (net, batches) = score, trial
-                if is_interrupted:
+                if is_interrupted or settings.interrupts.is_pending:
                     net.stop_reason = "interrupted"
                     break
         net.checkpoint = settings.phase_checkpoint("finetune")
@@ -396,13 +400,6 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         z = embed_training_rows(net.module_, data.target, net.device)
         self.labels_ = self._predict(z)
         vars(self).update(describe_centers(net.module_))
-        if self.stop_reason_ == "interrupted":
-            warnings.warn(
-                f"{type(self).__name__} was interrupted after {self.n_iter_} epochs of fine-tuning "
-                f"of {self.max_epochs}, and is fitted as it was after the last of them.",
-                ConvergenceWarning,
-                stacklevel=7,  # the caller of fit, past the context managers
-            )
         nearest = self._nearest_centers(z)
         problems = find_center_problems(z.cpu().numpy(), self.cluster_centers_, nearest)
         if problems:
@@ -413,6 +410,18 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
                 f"{'; '.join(problems)}. Try more epochs, another random_state, a larger n_init, "
                 "fewer clusters, a smaller lambda_clustering or "
                 "ConcreteKMeansObjective(reseed_empty=True).",
+                ConvergenceWarning,
+                stacklevel=7,  # the caller of fit, past the context managers
+            )
+
+    def _tell_interrupt(self, interrupts):
+        """Warn where Ctrl-C was pressed in the fine-tuning, or after it."""
+        if interrupts.is_pending:
+            self.stop_reason_ = "interrupted"
+        if self.stop_reason_ == "interrupted":
+            warnings.warn(
+                f"{type(self).__name__} was interrupted after {self.n_iter_} epochs of fine-tuning "
+                f"of {self.max_epochs}, and is fitted as it was then.",
                 ConvergenceWarning,
                 stacklevel=7,  # the caller of fit, past the context managers
             )

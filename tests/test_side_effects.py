@@ -3,6 +3,7 @@
 import copy
 import pickle
 import random
+import signal
 import warnings
 
 import numpy as np
@@ -112,6 +113,7 @@ def global_state():
         "torch autocast": torch.is_autocast_enabled("cpu"),
         "scikit-learn configuration": sklearn.get_config(),
         "numpy error handling": np.geterr(),
+        "interrupts": signal.getsignal(signal.SIGINT),
         "warning filters": list(warnings.filters),
     }
 

@@ -45,6 +45,8 @@ class PhaseNet(NeuralNet):
         Name of the phase in the history.
     checkpoint : PhaseCheckpoint, default=None
         Where the state is kept after every epoch, and taken from at the start.
+    interrupts : HeldInterrupts, default=None
+        Looked at before every batch, where Ctrl-C is held back elsewhere.
     **kwargs : dict
         Parameters of :class:`skorch.NeuralNet`.
     """
@@ -60,6 +62,7 @@ class PhaseNet(NeuralNet):
         precision="float32",
         phase="",
         checkpoint=None,
+        interrupts=None,
         **kwargs,
     ):
         super().__init__(module, criterion, train_split=None, dataset=None, **kwargs)
@@ -67,6 +70,7 @@ class PhaseNet(NeuralNet):
         self.precision = precision
         self.phase = phase
         self.checkpoint = checkpoint
+        self.interrupts = interrupts
         self.stop_reason = None
         self.is_slowed = False
         self._is_within_epoch = False
@@ -167,6 +171,8 @@ class PhaseNet(NeuralNet):
         has_listener = self._has_listener = self._has_batch_listener()
         n_batches, totals = len(iterator), None
         for i, batch in enumerate(iterator):
+            if self.interrupts is not None:
+                self.interrupts.raise_pending()
             if has_listener:
                 self.history.new_batch()
                 self.notify("on_batch_begin", batch=batch, training=True)

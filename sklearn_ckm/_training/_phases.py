@@ -18,6 +18,7 @@ from ._batches import DomainBatches
 from ._checkpoint import Checkpoint
 from ._fit_tasks import FitTasks
 from ._inference import distances_in_blocks
+from ._interrupts import HeldInterrupts
 from ._nets import FineTuningNet, PhaseNet, PretrainingNet
 from ._optimizers import named_state
 from ._progress import EpochProgressBar
@@ -70,6 +71,8 @@ class TrainingSettings:
         Where the state is kept.
     tasks : FitTasks or None
         What scikit-learn's callbacks are told of.
+    interrupts : HeldInterrupts or None
+        What the batches look at, where Ctrl-C is held back.
     """
 
     device: torch.device
@@ -81,6 +84,7 @@ class TrainingSettings:
     verbose: int = 0
     checkpoint: Checkpoint | None = None
     tasks: FitTasks | None = None
+    interrupts: HeldInterrupts | None = None
 
     def phase_checkpoint(self, name):
         """Where the state of a phase is kept, or None."""
@@ -104,6 +108,7 @@ class TrainingSettings:
             "callbacks": callbacks,
             "verbose": int(self.verbose > 1),
             "generator": make_generator(seed, self.device),
+            "interrupts": self.interrupts,
         }
 
 
@@ -317,7 +322,7 @@ def strip_net(net):
     net.trim_for_prediction()
     # skorch maps `module_` to another device on loading, but not the `module` it was made from
     training_only = ("optimizer", "optimizer_state", "generator", "labels", "monitors", "_farthest")
-    for name in ("module", *training_only, "clustering_state", "checkpoint"):
+    for name in ("module", *training_only, "clustering_state", "checkpoint", "interrupts"):
         setattr(net, name, None)
     return net
 

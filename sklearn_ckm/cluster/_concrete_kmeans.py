@@ -145,7 +145,8 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         the gradient of `consistency` and `balance` counts as indirect, over `lambda_clustering`.
     stop_reason_ : {"max_epochs", "converged", "callback", "interrupted", "collapsed"}
         Why training ended; the last two come with a ``ConvergenceWarning``. An interrupt (Ctrl-C)
-        in the fine-tuning leaves the model of the last whole epoch, one before that no model.
+        in the fine-tuning or after it leaves the model of the last whole epoch, one before that no
+        model.
     n_features_in_ : int
         Number of features, ``channels * height * width`` for images.
     feature_names_in_ : ndarray of shape (n_features,)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import nn
 
-from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans
+from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans, _deep_clusterer
 from sklearn_ckm._training._checkpoint import Checkpoint
+from sklearn_ckm._training._fit_tasks import FitTasks
 from sklearn_ckm.objectives import ConcreteKMeansObjective
 
 pytestmark = [
@@ -244,6 +246,95 @@ def test_interrupted_fit_is_usable_and_warns(kind, n_init):
     assert model.n_iter_ == len(model.history_) - EPOCHS == 1
     assert_array_equal(model.predict(X_TGT), model.labels_)
     assert np.isfinite(model.transform(X_TGT)).all()
+
+
+def interrupt_before(patch, owner, name, call=1, presses=1):
+    """Ctrl-C when a function is called for the n-th time."""
+    function, n_calls = getattr(owner, name), iter(range(1, 1000))
+
+    def interrupted(*args, **kwargs):
+        if next(n_calls) == call:
+            for _ in range(presses):
+                signal.raise_signal(signal.SIGINT)
+        return function(*args, **kwargs)
+
+    patch.setattr(owner, name, interrupted)
+
+
+MOMENTS = {
+    "placing the centres": (_deep_clusterer, "set_centers", 1, 0),
+    "scoring a start": (_deep_clusterer, "neighborhood_agreement_score", 1, 1),
+    "placing the centres of another start": (_deep_clusterer, "set_centers", 2, 1),
+    "reading off the labels": (_deep_clusterer, "strip_net", 1, EPOCHS),
+    "diagnosis": (_deep_clusterer, "find_center_problems", 1, EPOCHS),
+    "ending the tasks": (FitTasks, "finish", 1, EPOCHS),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_interrupt_outside_the_epochs_leaves_a_fitted_model(kind, moment, monkeypatch, tmp_path):
+    owner, name, call, n_epochs = MOMENTS[moment]
+    model = make(kind, n_init=3, checkpoint=tmp_path)
+    with monkeypatch.context() as patch, pytest.warns(ConvergenceWarning) as caught:
+        interrupt_before(patch, owner, name, call)
+        fit(kind, model)
+    (warning,) = [w for w in caught if "was interrupted after" in str(w.message)]
+    assert warning.filename == __file__
+    assert (model.stop_reason_, model.n_iter_) == ("interrupted", n_epochs)
+    assert_array_equal(model.predict(X_TGT), model.labels_)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    fit(kind, model)  # the same call goes on
+    assert (model.stop_reason_, model.n_iter_) == ("max_epochs", EPOCHS)
+    assert_equal_models(model, fit(kind, make(kind, n_init=3)))
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_second_interrupt_is_raised(moment, monkeypatch):
+    owner, name, call, _ = MOMENTS[moment]
+    interrupt_before(monkeypatch, owner, name, call, presses=2)
+    model = make("adapter", n_init=3)
+    with pytest.raises(KeyboardInterrupt):
+        fit("adapter", model)
+    assert not hasattr(model, "labels_")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("name", ["pretrain", "estimate_n_clusters"])
+def test_interrupt_before_the_fine_tuning_is_raised(name, monkeypatch):
+    interrupt_before(monkeypatch, _deep_clusterer, name)
+    model = make("clusterer", n_clusters="auto")
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X_TGT)
+    assert not hasattr(model, "labels_")
+
+
+def test_interrupt_in_the_last_batch_keeps_the_epoch():
+    class InterruptsLast(Callback):
+        def on_batch_end(self, net, **kwargs):
+            n_batches = len(net.history[-1]["batches"])
+            if net.phase == "finetune" and len(net.history) == 2 and n_batches == 4:
+                signal.raise_signal(signal.SIGINT)
+
+    model = fit("clusterer", make("clusterer", callbacks=[InterruptsLast()]))
+    assert (model.stop_reason_, model.n_iter_) == ("interrupted", 2)
+
+
+def test_handler_of_the_program_is_left_in_place():
+    seen = []
+    signal.signal(signal.SIGINT, lambda *args: seen.append(args))
+    Interrupts.done = False
+    model = fit("clusterer", make("clusterer", callbacks=[Interrupts(2)]))
+    assert len(seen) == 1
+    assert model.stop_reason_ == "max_epochs"
+
+
+def test_fit_in_another_thread_leaves_the_handler_alone():
+    with ThreadPoolExecutor() as pool:
+        model = pool.submit(fit, "clusterer", make("clusterer")).result()
+    assert model.stop_reason_ == "max_epochs"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a state", None, "another state"])
