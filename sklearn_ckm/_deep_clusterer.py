@@ -223,7 +223,9 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             pretrained = self._pretrain(data, settings, n_classes, seed)
             vars(self).pop("n_clusters_curve_", None)
             if n_clusters == "auto":
-                z = embed_training_rows(pretrained.model, data.target, device)
+                z = embed_training_rows(
+                    pretrained.model, data.target, device, phase="pretrain", lr=self.lr
+                )
                 n_clusters = self._estimate_n_clusters(z, seed)
         if not tunes_source:
             data = replace(data, source=None, y_source=None)
@@ -346,7 +348,8 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
     def _start(self, pretrained, data, settings, criterion, n_clusters, seed):
         """Place the centres, unless an earlier fit left some, and make the net and its batches."""
         model = pretrained.model
-        z = embed_training_rows(model, data.target, settings.device)
+        phase = "pretrain" if model.centers is None else "finetune"
+        z = embed_training_rows(model, data.target, settings.device, phase=phase, lr=settings.lr)
         if model.centers is not None:
             labels = distances_in_blocks(z, model.centers.positions.detach()).argmin(1)
         else:
@@ -397,7 +400,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         self.n_iter_ = len(tuned)
         self.stop_reason_ = net.stop_reason or "max_epochs"
         self._net = strip_net(net)
-        z = embed_training_rows(net.module_, data.target, net.device)
+        z = embed_training_rows(net.module_, data.target, net.device, phase="finetune", lr=self.lr)
         self.labels_ = self._predict(z)
         vars(self).update(describe_centers(net.module_))
         nearest = self._nearest_centers(z)

@@ -11,6 +11,7 @@ from numpy.testing import assert_array_equal
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
+from skorch.callbacks import Callback
 
 from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans
 from sklearn_ckm.augmentation import ImageAugmentation
@@ -196,6 +197,35 @@ def test_batches_of_one_row_work(make):
 def test_divergence_is_told_with_its_losses(make):
     with pytest.raises(ValueError, match=r"Training diverged in epoch \d.*'pretrain'.*Lower 'lr'"):
         fit(make(lr=1e30), X_TGT)
+
+
+class Inflates(Callback):
+    """Leaves an embedding that overflows after the last epoch of a phase."""
+
+    def __init__(self, phase):
+        self.phase = phase
+
+    def on_train_end(self, net, **kwargs):
+        if net.phase == self.phase:
+            with torch.no_grad():
+                list(net.module_.encoder.parameters())[-1].fill_(1e30)
+
+
+@pytest.mark.parametrize("phase", ["pretrain", "finetune"])
+def test_divergence_that_shows_after_the_last_epoch_is_told_alike(make, phase):
+    advice = "Lower 'lr' (now 0.002)" + (" or the lambdas." if phase == "finetune" else ".")
+    message = (
+        f"Training diverged in the last epoch of the phase '{phase}': the embedding of the target "
+        f"overflows. {advice}"
+    )
+    with pytest.raises(ValueError, match=re.escape(message) + "$"):
+        fit(make(lr=2e-3, callbacks=[Inflates(phase)]), X_TGT)
+
+
+def test_divergence_that_shows_in_the_estimate_is_told_alike():
+    model = ConcreteKMeans(**{**SMALL, "n_clusters": "auto"}, callbacks=[Inflates("pretrain")])
+    with pytest.raises(ValueError, match="Training diverged in the last epoch of the phase 'pret"):
+        model.fit(X_TGT)
 
 
 # prediction -------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import torch
 
 from ..losses import squared_distances
 from ._batches import as_float
+from ._divergence import divergence_error
 
 _BLOCK_ELEMENTS = {"cpu": 2**22, "cuda": 2**24}
 _BLOCK_ROWS = {"cpu": 256, "cuda": 4096}
@@ -80,7 +81,7 @@ def describe_centers(model):
     }
 
 
-def embed_training_rows(model, X, device):
+def embed_training_rows(model, X, device, *, phase, lr):
     """Embed rows that the model was trained on, which is finite unless the training diverged.
 
     Parameters
@@ -91,6 +92,10 @@ def embed_training_rows(model, X, device):
         Rows of the target.
     device : torch.device
         Where the model is.
+    phase : str
+        The phase that trained it.
+    lr : float
+        Learning rate of that phase.
 
     Returns
     -------
@@ -98,12 +103,11 @@ def embed_training_rows(model, X, device):
 
     Raises
     ------
-    ValueError
+    DivergenceError
         If a squared norm overflows: distances to centres would, too.
     """
     z = embed(model, X, device)
     if not z.float().square().sum(1).isfinite().all():
-        raise ValueError(
-            "Training diverged: the embedding of the target overflows. Lower 'lr' or the lambdas."
-        )
+        finding = "the embedding of the target overflows"
+        raise divergence_error("in the last epoch of", finding, phase=phase, lr=lr)
     return z

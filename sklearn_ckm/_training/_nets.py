@@ -10,6 +10,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
 
 from ._criteria import JointCriterion, ReconstructionCriterion
+from ._divergence import DivergenceError, divergence_error
 from ._inference import distances_in_blocks, embed
 from ._monitors import ClusteringMonitors
 from ._optimizers import load_named_state
@@ -17,10 +18,6 @@ from ._state import restore_state, take_state
 
 _BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 _SLOWER = 0.1  # factor on the learning rate after the first divergence
-
-
-class DivergenceError(ValueError):
-    """A loss or a weight is no longer finite."""
 
 
 class PhaseNet(NeuralNet):
@@ -247,10 +244,9 @@ class PhaseNet(NeuralNet):
         is_finite = torch.stack([w.isfinite().all() for w in weights]).all().item()
         if not (is_finite and all(map(isfinite, means.values()))):
             lr = self.optimizer_.param_groups[0]["lr"]
-            raise DivergenceError(
-                f"Training diverged in epoch {len(self.history)} of the phase {self.phase!r}: the "
-                f"means of the epoch are {means}. Lower 'lr' (now {lr:g}) or the lambdas."
-            )
+            when = f"in epoch {len(self.history)} of"
+            finding = f"the means of the epoch are {means}"
+            raise divergence_error(when, finding, phase=self.phase, lr=lr)
 
     def _arithmetic(self):
         if self.precision == "float32":
