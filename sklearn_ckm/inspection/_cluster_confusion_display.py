@@ -17,10 +17,14 @@ from ..metrics._clustering_accuracy import (
 )
 from ..utils._labels import encode_labels
 from ._fitted_rows import FittedClusterer, read_domain_rows
-from ._plotting import as_text, check_axes
+from ._plotting import LETTER_INCHES, LINE_INCHES, as_text, check_axes, text_size, wrap_text
 
 _NORMALIZE = ("true", "pred", "all")
 _PALE = 0.5  # part of the colour scale up to which text is dark
+_LINE = 24  # letters of a line of a name
+_CELL = 0.5  # width and height of a cell, in inches, where names have few lines
+_MARGINS = 2.2, 1.5  # in inches, least ones and those beside long names
+_COLORBAR = 0.8  # in inches
 
 
 def _order_along_diagonal(contingency):
@@ -256,12 +260,13 @@ class ClusterConfusionDisplay:
         im_kw=None,
         text_kw=None,
     ):
-        """Draw the matrix.
+        """Draw the matrix. Long names are broken into lines.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; None makes a figure.
+            Axes to draw on; None makes a figure, as large as the names need. Axes of a figure with
+            ``layout="constrained"`` leave them room, too.
         include_values : bool, default=True
             Whether to write the values into the cells.
         cmap : str or matplotlib Colormap, default="Blues"
@@ -282,8 +287,14 @@ class ClusterConfusionDisplay:
             The display itself.
         """
         matrix = np.asarray(self.confusion_matrix)
-        size = 2.2 + 0.5 * np.array(matrix.shape[::-1])
-        self.ax_ = check_axes(ax, type(self).__name__, figsize=np.maximum(size, 4.0))
+        classes, clusters = (
+            [wrap_text(label, _LINE) for label in labels]
+            for labels in (self.class_labels, self.cluster_labels)
+        )
+        is_turned = text_size(clusters)[0] > 3
+        width, height = _figure_size(classes, clusters, is_turned)
+        size = (width + _COLORBAR * colorbar, height)
+        self.ax_ = check_axes(ax, type(self).__name__, figsize=size)
         self.figure_ = self.ax_.figure
         style = {"interpolation": "nearest", "cmap": cmap, "vmin": 0}
         self.im_ = self.ax_.imshow(matrix, **_validate_style_kwargs(style, im_kw or {}))
@@ -295,12 +306,12 @@ class ClusterConfusionDisplay:
         self.ax_.set(
             xticks=np.arange(matrix.shape[1]),
             yticks=np.arange(matrix.shape[0]),
-            xticklabels=[as_text(label) for label in self.cluster_labels],
-            yticklabels=[as_text(label) for label in self.class_labels],
+            xticklabels=[as_text(label) for label in clusters],
+            yticklabels=[as_text(label) for label in classes],
             xlabel="cluster",
             ylabel="true class",
         )
-        if any(len(str(label)) > 3 for label in self.cluster_labels):
+        if is_turned:
             self.ax_.tick_params(axis="x", labelrotation=90)
         if self.accuracy is not None:
             self.ax_.set_title(f"clustering accuracy {self.accuracy:.3f}")
@@ -318,6 +329,15 @@ class ClusterConfusionDisplay:
             style = _validate_style_kwargs(style, text_kw)
             texts[i, j] = self.ax_.text(j, i, format(matrix[i, j], values_format), **style)
         return texts
+
+
+def _figure_size(classes, clusters, is_turned):
+    """Inches that the cells and the names, broken into lines, take up."""
+    (n_left, n_lines), (n_below, n_columns) = text_size(classes), text_size(clusters)
+    cell = max(_CELL, LINE_INCHES * (max(n_lines, n_columns if is_turned else 0) + 1))
+    names = LETTER_INCHES * np.array([n_left, n_below if is_turned else 0])
+    margins = np.maximum(_MARGINS[0], _MARGINS[1] + names)
+    return np.maximum(margins + cell * np.array([len(clusters), len(classes)]), 4.0)
 
 
 def _float_format(matrix):

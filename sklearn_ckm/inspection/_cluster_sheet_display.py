@@ -14,12 +14,20 @@ from ..utils._input import as_rows, check_image_shape
 from ..utils._labels import UNLABELLED, check_labels, encode_labels
 from ..utils._random import check_local_random_state
 from ._fitted_rows import FittedClusterer, read_domain_rows
-from ._plotting import COLORS, as_text, check_axes
+from ._plotting import (
+    COLORS,
+    LETTER_INCHES,
+    LINE_INCHES,
+    as_text,
+    check_axes,
+    text_size,
+    wrap_text,
+)
 
 _ORDERS = ("central", "random")
-_INCHES = 0.6  # height of an image on the page
+_LINE = 40  # letters of a line of a name
+_INCHES = 0.6  # height of an image on the page, where names have few lines
 _MARGIN = 0.6  # below the images, in inches
-_LETTER = 0.09  # width of a letter, in inches
 
 
 def _check_images(X, image_shape, name="X"):
@@ -324,7 +332,8 @@ class ClusterSheetDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; None makes a figure.
+            Axes to draw on; None makes a figure, in which long names are broken into lines and have
+            room.
         cmap : str or matplotlib Colormap, default="gray"
             Colours of grey images.
         **kwargs
@@ -337,9 +346,11 @@ class ClusterSheetDisplay:
         """
         mosaic = _Mosaic(self.images)
         canvas = mosaic.draw()
-        n_letters = max(len(line) for name in self.names for line in str(name).splitlines())
-        margins = np.array([_LETTER * n_letters + _MARGIN, _MARGIN])
-        size = _INCHES * np.array(canvas.shape[1::-1]) / mosaic.height + margins
+        names = self.names if ax is not None else [wrap_text(name, _LINE) for name in self.names]
+        n_letters, n_lines = text_size(names)
+        margins = np.array([LETTER_INCHES * n_letters + _MARGIN, _MARGIN])
+        inches = max(_INCHES, LINE_INCHES * n_lines)
+        size = inches * np.array(canvas.shape[1::-1]) / mosaic.height + margins
         self.ax_ = check_axes(ax, type(self).__name__, figsize=size)
         self.figure_ = self.ax_.figure
         style = {"interpolation": "nearest"}
@@ -352,7 +363,7 @@ class ClusterSheetDisplay:
         self.im_ = self.ax_.imshow(canvas, **_validate_style_kwargs(style, kwargs))
         middles = [mosaic.corner(i, 0)[0] + mosaic.height / 2 for i in range(len(self.images))]
         self.ax_.set(
-            xticks=[], yticks=np.array(middles) - 0.5, yticklabels=list(map(as_text, self.names))
+            xticks=[], yticks=np.array(middles) - 0.5, yticklabels=list(map(as_text, names))
         )
         self.ax_.tick_params(axis="y", length=0)
         self.ax_.spines[:].set_visible(False)

@@ -1,5 +1,8 @@
 """What the displays share: colours that stay apart, axes, legends."""
 
+import re
+from textwrap import TextWrapper
+
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
@@ -11,6 +14,8 @@ LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (
 GREY = "#8C8C8C"
 DARK_GREY = "#444444"
 PALE_GREY = "#EEEEEE"
+LETTER_INCHES = 0.09  # width of a letter of a name, on average
+LINE_INCHES = 0.165  # height of a line of names
 _PAD = 0.15  # in inches; the layout of images is some pixels off in the first drawing
 
 
@@ -53,6 +58,7 @@ def check_axes(ax, caller, **figure_kwargs):
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots(layout="constrained", **figure_kwargs)
+    ax.set_anchor("SW")  # the layout leaves too little for names beside an image in the middle
     figure.get_layout_engine().set(w_pad=_PAD)
     return ax
 
@@ -106,3 +112,21 @@ def place_legend(ax, **kwargs):
 def as_text(name):
     """Return a name as matplotlib draws it as it stands: a dollar is no formula."""
     return str(name).replace("$", r"\$")
+
+
+class _NameWrapper(TextWrapper):
+    """Breaks lines after underscores and slashes, too."""
+
+    wordsep_re = re.compile(r"(\s+|[^\s_/-]*[_/-]+)")
+
+
+def wrap_text(name, n_letters):
+    """Return a name as lines of at most so many letters, words whole where they are shorter."""
+    wrapper = _NameWrapper(n_letters)
+    return "\n".join(line for part in str(name).splitlines() for line in wrapper.wrap(part))
+
+
+def text_size(names):
+    """Most letters of a line, and most lines of a name."""
+    lines = [str(name).splitlines() for name in names]
+    return max((len(line) for name in lines for line in name), default=0), max(map(len, lines))

@@ -71,3 +71,42 @@ def of_images(data):
     images = rng.random((40, 1, 4, 4)) * 0.2 + 0.8 * (np.arange(40) % 2)[:, None, None, None]
     model = ConcreteKMeans(2, max_epochs=0, **SMALL).fit(images)
     return model, images
+
+
+LONG_NAMES = [
+    "a rather long name of a class with spaces in it",
+    "Cyanobacteria_Prochlorococcus_marinus_subspecies",
+    "x",
+    "left-ventricular hypertrophy with secondary repolarisation abnormality",
+    "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft",
+]
+
+
+@pytest.fixture
+def assert_names_fit():
+    """A function that looks whether all text of a figure is in it, and beside its neighbours."""
+
+    def check(display):
+        from matplotlib.text import Text
+
+        figure, ax = display.figure_, display.ax_
+        figure.draw_without_rendering()
+        labels = {"x": ax.get_xticklabels(), "y": ax.get_yticklabels()}
+        texts = [ax.title, ax.xaxis.label, ax.yaxis.label, *labels["x"], *labels["y"]]
+        for text in filter(Text.get_text, texts):
+            box = text.get_window_extent()
+            assert min(box.x0, box.y0) >= 0, text
+            assert box.x1 <= figure.bbox.x1, text
+            assert box.y1 <= figure.bbox.y1, text
+        for names in labels.values():
+            boxes = [name.get_window_extent() for name in names if name.get_text()]
+            for i, box in enumerate(boxes):
+                assert not box.overlaps(ax.get_window_extent())
+                assert not any(box.overlaps(other) for other in boxes[:i])
+
+    return check
+
+
+@pytest.fixture
+def long_names():
+    return LONG_NAMES

@@ -212,3 +212,20 @@ def test_dollars_in_names_are_drawn_as_they_are():
     display.figure_.canvas.draw()  # a formula would not parse
     drawn = [label.get_text() for label in display.ax_.get_yticklabels()]
     assert sorted(text.replace(r"\$", "$") for text in drawn) == sorted(names)
+
+
+@pytest.mark.parametrize("colorbar", [False, True])
+@pytest.mark.parametrize("n_classes", [1, 2, 5, 30])
+def test_long_names_are_drawn_whole(long_names, assert_names_fit, n_classes, colorbar):
+    names = [f"{long_names[i % 5]} {i}" for i in range(n_classes)]
+    display = ClusterConfusionDisplay.from_predictions(names, names, colorbar=colorbar)
+    assert_names_fit(display)
+    drawn = [label.get_text().replace("\n", "") for label in display.ax_.get_yticklabels()]
+    for name, text in zip(display.class_labels, drawn, strict=True):
+        assert text.replace(" ", "") == name.replace(" ", "")
+
+
+def test_long_names_of_either_kind_alone_fit(long_names, assert_names_fit):
+    codes = np.arange(5)
+    assert_names_fit(ClusterConfusionDisplay.from_predictions(codes, long_names))
+    assert_names_fit(ClusterConfusionDisplay.from_predictions(long_names, codes))

@@ -181,3 +181,12 @@ def test_missing_matplotlib_is_named(without_matplotlib, of_images):
         ClusterSheetDisplay.from_predictions(numbered(2), [0, 1])
     with pytest.raises(ImportError, match=r"ClusterSheetDisplay\.plot requires"):
         ClusterSheetDisplay([numbered(2)], ["cluster 0"]).plot()
+
+
+@pytest.mark.parametrize("n_images", [1, 12])
+@pytest.mark.parametrize("n_clusters", [1, 5, 20])
+def test_long_names_are_drawn_whole(long_names, assert_names_fit, n_clusters, n_images):
+    labels = [f"{long_names[i % 5]} {i}" for i in range(n_clusters)] * 12
+    images = np.zeros((len(labels), 1, 6, 6))
+    display = ClusterSheetDisplay.from_predictions(images, labels, labels, n_images=n_images)
+    assert_names_fit(display)
