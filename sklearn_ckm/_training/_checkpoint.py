@@ -33,12 +33,26 @@ class Checkpoint:
         self.folder = Path(folder) / key
 
     def keep_seed(self, seed):
-        """Return the seed of the broken fit, or keep `seed` as that of this one."""
+        """Return the seed of the broken fit, or keep `seed` as that of this one.
+
+        Raises
+        ------
+        ValueError
+            If the seed that was kept cannot be read.
+        OSError
+            If there is no folder to write to.
+        """
         path = self.folder / "seed.json"
-        if path.exists():
-            return json.loads(path.read_text())
-        _write(path, lambda file: file.write(json.dumps(seed).encode()))
-        return seed
+        if not path.exists():
+            _write(path, lambda file: file.write(json.dumps(seed).encode()))
+            return seed
+        try:
+            kept = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise _unreadable("seed", path, error) from error
+        if type(kept) is not int or kept < 0:
+            raise _unreadable("seed", path, f"it holds {kept!r}")
+        return kept
 
     def of_phase(self, name):
         """Return the part of one phase."""
@@ -97,10 +111,7 @@ class PhaseCheckpoint:
             content = torch.load(self.path, map_location="cpu", weights_only=False)
             state, history, callbacks = (content[k] for k in ("state", "history", "callbacks"))
         except Exception as error:
-            raise ValueError(
-                f"Expected the state of a broken fit in {str(self.path)!r}, but it cannot be read "
-                f"({error}). Delete its folder to start anew."
-            ) from error
+            raise _unreadable("state", self.path, error) from error
         net.history[:] = history
         for name, callback in _resumed_callbacks(net):
             if callbacks.get(name) is not None:
@@ -110,11 +121,24 @@ class PhaseCheckpoint:
 
 def _write(path, write):
     """Write a file beside its place, then move it there; equal fits may do so at the same time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(f".{uuid.uuid4().hex}.part")
-    with open(beside, "wb") as file:
-        write(file)
-    os.replace(beside, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(beside, "wb") as file:
+            write(file)
+        os.replace(beside, path)
+    except (OSError, RuntimeError) as error:  # torch tells a full disk by the latter
+        raise OSError(
+            f"Expected a folder that can be written to in checkpoint, got "
+            f"{str(path.parent.parent)!r} ({error}). Choose another one, or checkpoint=None."
+        ) from error
+
+
+def _unreadable(what, path, reason):
+    return ValueError(
+        f"Expected the {what} of a broken fit in {str(path)!r}, but it cannot be read ({reason}). "
+        "Delete its folder to start anew."
+    )
 
 
 def _resumed_callbacks(net):

@@ -292,6 +292,8 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         ValueError
             If there are fewer rows than clusters, the inputs are not finite numbers, or training
             diverges.
+        OSError
+            If `checkpoint` is no folder that can be written to.
 
         Warns
         -----

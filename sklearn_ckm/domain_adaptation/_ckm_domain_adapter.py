@@ -287,6 +287,8 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
             diverges.
         TypeError
             If the labels are of mixed types.
+        OSError
+            If `checkpoint` is no folder that can be written to.
 
         Warns
         -----

@@ -307,6 +307,8 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
             `sample_domain` are given, or training diverges.
         TypeError
             If the labels are of mixed types.
+        OSError
+            If `checkpoint` is no folder that can be written to.
 
         Warns
         -----

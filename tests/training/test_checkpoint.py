@@ -352,6 +352,56 @@ def test_damaged_state_is_refused(tmp_path, damage):
         fit("adapter", make("adapter", checkpoint=tmp_path, callbacks=callbacks))
 
 
+@pytest.mark.parametrize("damage", [b"", b"12x", b"-1", b"null", b"1.5", b"true", b"\xff"])
+def test_damaged_seed_is_refused(tmp_path, damage):
+    model = make("adapter", checkpoint=tmp_path, callbacks=[Breaks("pretrain", 2)])
+    Breaks.broken = False
+    with pytest.raises(Failure):
+        fit("adapter", model)
+    (path,) = tmp_path.glob("*/seed.json")
+    path.write_bytes(damage)
+    message = r"the seed of a broken fit in .*seed\.json.*cannot be read \(.*Delete its folder"
+    with pytest.raises(ValueError, match=message):
+        fit("adapter", model)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ValueError, match=message):
+        fit("adapter", model)
+
+
+@pytest.mark.parametrize("below", [".", "folder"])
+def test_path_of_a_file_is_refused(kind, tmp_path, below):
+    path = tmp_path / "file"
+    path.write_text("mine")
+    model = make(kind, checkpoint=path / below)
+    message = r"folder that can be written to in checkpoint, got '.*file.*Choose another one"
+    with pytest.raises(OSError, match=message):
+        fit(kind, model)
+    assert path.read_text() == "mine"
+    assert not hasattr(model, "labels_")
+
+
+def test_folder_that_cannot_be_written_to_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    if os.access(tmp_path, os.W_OK):
+        pytest.skip("whoever runs this may write anywhere")
+    message = r"can be written to in checkpoint, got '.*Permission denied.*or checkpoint=None"
+    with pytest.raises(OSError, match=message):
+        fit("clusterer", make("clusterer", checkpoint=tmp_path))
+
+
+@pytest.mark.parametrize("error", [OSError("No space left"), RuntimeError("file write failed")])
+def test_disk_that_is_full_later_is_told(tmp_path, monkeypatch, error):
+    def save(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(torch, "save", save)
+    model = make("clusterer", checkpoint=tmp_path)
+    with pytest.raises(OSError, match=rf"written to in checkpoint, got .*\({error}\)"):
+        model.fit(X_TGT)
+    assert not hasattr(model, "labels_")
+
+
 def test_what_cannot_be_told_apart_is_refused(tmp_path):
     def local(input_shape, n_components):
         return DropoutEncoder(input_shape, n_components)
