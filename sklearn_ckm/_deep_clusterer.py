@@ -21,12 +21,12 @@ from ._training._criteria import JointCriterion
 from ._training._diagnosis import find_center_problems
 from ._training._fit_tasks import FitTasks
 from ._training._hash import hash_fit
+from ._training._history import epoch_records
 from ._training._inference import describe_centers, distances_in_blocks, embed, embed_training_rows
 from ._training._interrupts import HeldInterrupts
 from ._training._n_clusters import FEWEST_ROWS, estimate_n_clusters
 from ._training._phases import (
     Pretrained,
-    epoch_records,
     pretrain,
     set_centers,
     start_centers,
@@ -227,6 +227,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
                     pretrained.model, data.target, device, phase="pretrain", lr=self.lr
                 )
                 n_clusters = self._estimate_n_clusters(z, seed)
+        tasks.history = pretrained.history
         if not tunes_source:
             data = replace(data, source=None, y_source=None)
         with HeldInterrupts() as interrupts:  # from here on, they leave a fitted model

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 from skorch.callbacks import Callback
 
+from ._history import epoch_records
 from ._inference import describe_centers
 
 
@@ -21,12 +22,18 @@ class FitTasks:
         The most phases that there can be.
     learned : dict
         Attributes that are learned before the training.
+
+    Attributes
+    ----------
+    history : list of dict
+        Epochs of the phases that are done.
     """
 
     def __init__(self, estimator, X, max_phases, learned):
         self.estimator = estimator
         self.X = X
         self.learned = learned
+        self.history = []
         self.context = estimator._init_callback_context(max_subtasks=max_phases)
         self.context.call_on_fit_task_begin(estimator=estimator, X=X)
 
@@ -98,5 +105,15 @@ class PhaseTask(Callback):
         """Attributes of a fitted estimator, from a copy of the network; None before the centres."""
         if net.module_.centers is None:
             return None
+        tasks, tuned = self.tasks, epoch_records(net)
         copied = SimpleNamespace(module_=copy.deepcopy(net.module_).eval(), device=net.device)
-        return {**self.tasks.learned, "_net": copied, **describe_centers(copied.module_)}
+        attributes = {
+            **tasks.learned,
+            "_net": copied,
+            **describe_centers(copied.module_),
+            "history_": [dict(record) for record in tasks.history] + tuned,
+            "n_iter_": len(tuned),
+        }
+        so_far = object.__new__(type(tasks.estimator))
+        vars(so_far).update(vars(tasks.estimator) | attributes)
+        return {**attributes, "labels_": so_far._predict(so_far._embed(tasks.X))}

@@ -17,6 +17,7 @@ from ..utils._random import make_generator, torch_seed
 from ._batches import DomainBatches
 from ._checkpoint import Checkpoint
 from ._fit_tasks import FitTasks
+from ._history import epoch_records
 from ._inference import distances_in_blocks
 from ._interrupts import HeldInterrupts
 from ._nets import FineTuningNet, PhaseNet, PretrainingNet
@@ -325,9 +326,3 @@ def strip_net(net):
     for name in ("module", *training_only, "clustering_state", "checkpoint", "interrupts"):
         setattr(net, name, None)
     return net
-
-
-def epoch_records(net):
-    """History of a net as plain dicts, without its batches."""
-    left_out = ("batches", "train_loss", "train_loss_best")
-    return [{k: v for k, v in row.items() if k not in left_out} for row in net.history]

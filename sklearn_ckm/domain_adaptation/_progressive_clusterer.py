@@ -10,8 +10,9 @@ from sklearn.utils._param_validation import Interval
 
 from .._training._adaptation_criteria import ClassificationCriterion
 from .._training._batches import DomainBatches
+from .._training._history import epoch_records
 from .._training._inference import distances_in_blocks, embed
-from .._training._phases import epoch_records, run_phase
+from .._training._phases import run_phase
 from ..utils._random import make_generator, phase_seed, torch_seed
 from ._feature_clusterer import BaseFeatureClusterer
 from ._source_pretrained import CPU

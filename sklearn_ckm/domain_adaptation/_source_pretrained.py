@@ -7,8 +7,9 @@ import torch
 from .._base import BaseDeepEstimator
 from .._training._adaptation_criteria import ClassificationCriterion
 from .._training._batches import DomainBatches
+from .._training._history import epoch_records
 from .._training._inference import embed
-from .._training._phases import TrainingData, TrainingSettings, epoch_records, run_phase, strip_net
+from .._training._phases import TrainingData, TrainingSettings, run_phase, strip_net
 from ..modules import AdaptationModel, build_autoencoder
 from ..utils._device import resolve_device
 from ..utils._random import check_seed, make_generator, phase_seed, torch_seed

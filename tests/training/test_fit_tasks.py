@@ -102,7 +102,33 @@ def test_handed_estimators_are_as_if_training_had_stopped_there(kind):
         assert_array_equal(handed.predict_proba(X), stopped.predict_proba(X))
         assert_array_equal(handed.cluster_centers_, stopped.cluster_centers_)
         assert handed.n_clusters_ == 3
+        assert_array_equal(handed.labels_, stopped.labels_)
+        assert handed.history_ == stopped.history_
+        assert handed.n_iter_ == i + 1
     assert_array_equal(recorder.estimators[-1].labels_, recorder.estimators[5].predict(X))
+
+
+def test_handed_histories_are_independent_of_the_fit():
+    class Spoils(Recorder):
+        def on_fit_task_end(self, estimator, context, *, X=None, fitted_estimator=None):
+            if context.task_name == "epoch" and fitted_estimator is not None:
+                for record in fitted_estimator.history_:
+                    record.clear()
+                fitted_estimator.labels_[:] = -7
+
+    plain = ConcreteKMeans(**SMALL).fit(X)
+    model = ConcreteKMeans(**SMALL).set_callbacks(Spoils()).fit(X)
+    assert model.history_ == plain.history_
+    assert_array_equal(model.labels_, plain.labels_)
+
+
+def test_handed_estimators_of_several_starts_have_the_history_of_theirs():
+    recorder = Recorder()
+    ConcreteKMeans(**SMALL, n_init=2).set_callbacks(recorder).fit(X)
+    handed = [model for model in recorder.estimators if model is not None]
+    phases = [[record["phase"] for record in model.history_] for model in handed]
+    assert phases[0] == phases[2] == ["pretrain"] * 2 + ["finetune"]  # one epoch of either start
+    assert phases[-1] == ["pretrain"] * 2 + ["finetune"] * 3
 
 
 def test_callback_can_stop_a_phase():

@@ -12,10 +12,10 @@ from torch import nn
 from sklearn_ckm import CKMDomainAdapter
 from sklearn_ckm._training._batches import DomainBatches
 from sklearn_ckm._training._criteria import JointCriterion
+from sklearn_ckm._training._history import epoch_records
 from sklearn_ckm._training._monitors import MONITORS
 from sklearn_ckm._training._nets import FineTuningNet, PretrainingNet
 from sklearn_ckm._training._optimizers import resolve_optimizer
-from sklearn_ckm._training._phases import epoch_records
 from sklearn_ckm.modules import Centers, ClusteringModel
 from sklearn_ckm.objectives import BaseClusteringObjective, ConcreteKMeansObjective
 from sklearn_ckm.objectives._resolve import OBJECTIVES, resolve_objective
