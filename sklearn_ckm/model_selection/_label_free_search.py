@@ -1,6 +1,7 @@
 """Search over parameters by criteria that need no label of the target."""
 
 import time
+from functools import partial
 from itertools import combinations
 from numbers import Integral
 
@@ -27,6 +28,7 @@ from ._scorers import (
     make_label_free_scorer,
     make_target_scorer,
 )
+from ._search_progress import SearchTasks, rating_bar
 from ._target_split import TargetSplit
 
 _LARGEST_SEED = np.iinfo(np.int32).max
@@ -61,7 +63,8 @@ class LabelFreeSearchCV(GridSearchCV):
     refit : bool, default=True
         Whether to fit the best candidate on all rows.
     verbose : int, default=0
-        As in ``GridSearchCV``.
+        1 shows a progress bar over candidates and splits, more prints the fits as ``GridSearchCV``
+        does.
     pre_dispatch : int or str, default="2*n_jobs"
         As in ``GridSearchCV``.
     error_score : "raise" or float, default=np.nan
@@ -98,6 +101,10 @@ class LabelFreeSearchCV(GridSearchCV):
     -----
     Set ``memory`` of the estimator: candidates that differ in the lambdas, the objective or
     ``n_clusters`` then share their pretraining.
+
+    Callbacks of scikit-learn (``set_callbacks``) are handed on as by ``GridSearchCV``, with a level
+    between: the candidates are tasks of a grid search, and this, or one for each set of hidden
+    classes, is a task here. The further fits of ``"seed_stability"`` are not told.
 
     Examples
     --------
@@ -200,20 +207,28 @@ class LabelFreeSearchCV(GridSearchCV):
         X, y, tags = _read_domains(X, y, X_tgt, y_tgt, sample_domain)
         rng = check_local_random_state(self.random_state)
         vars(self).pop("hidden_classes_", None)
-        if isinstance(criterion, HiddenClasses):
-            results = self._hide_classes(criterion, X, y, tags, rng)
-        elif criterion == "seed_stability":
-            results = self._compare_seeds(X, y, tags, rng)
-        else:
-            results = self._cross_validate(criterion, X, y, tags, rng)
+        n_searches = self.n_splits if isinstance(criterion, HiddenClasses) else 1
+        n_ratings = 1 if criterion == "seed_stability" else self.n_splits
+        tasks = SearchTasks(self, X, y, n_searches + self.refit)
+        with rating_bar(len(ParameterGrid(self.param_grid)) * n_ratings, self.verbose) as bars:
+            rate = partial(self._rate, tasks, bars)
+            if isinstance(criterion, HiddenClasses):
+                results = self._hide_classes(criterion, rate, X, y, tags, rng)
+            elif criterion == "seed_stability":
+                results = self._compare_seeds(rate, X, y, tags, rng)
+            else:
+                results = self._cross_validate(criterion, rate, X, y, tags, rng)
         self._set_results(results)
         if self.refit:
             start = time.perf_counter()
             best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
-            self.best_estimator_ = best.fit(X, y, **tag_params(best, tags))
+            self.best_estimator_ = tasks.fit(
+                best, X, y, task_name="refit-with-best-params", **tag_params(best, tags)
+            )
             self.refit_time_ = time.perf_counter() - start
             if hasattr(self.best_estimator_, "feature_names_in_"):
                 self.feature_names_in_ = self.best_estimator_.feature_names_in_
+        tasks.finish()
         return self
 
     def score(self, X, y=None, *, sample_weight=None, sample_domain=None):
@@ -270,7 +285,7 @@ class LabelFreeSearchCV(GridSearchCV):
             )
         return criterion
 
-    def _grid(self, estimator, scorer, splits, X, y, tags):
+    def _rate(self, tasks, bars, estimator, scorer, splits, X, y, tags):
         """Rate all candidates on splits of one data set."""
         search = GridSearchCV(
             estimator,
@@ -279,13 +294,15 @@ class LabelFreeSearchCV(GridSearchCV):
             cv=splits,
             n_jobs=self.n_jobs,
             refit=False,
-            verbose=self.verbose,
+            verbose=self.verbose if self.verbose > 1 else 0,
             pre_dispatch=self.pre_dispatch,
             error_score=self.error_score,
         )
-        return search.fit(X, y, **tag_params(estimator, tags)).cv_results_
+        search.set_callbacks(*bars)
+        params = tag_params(estimator, tags)
+        return tasks.fit(search, X, y, task_name="grid-search", **params).cv_results_
 
-    def _hide_classes(self, criterion, X, y, tags, rng):
+    def _hide_classes(self, criterion, rate, X, y, tags, rng):
         name = last_step_name(self.estimator, "n_clusters")
         keys = {key for candidate in ParameterGrid(self.param_grid) for key in candidate}
         setters = [key for key in keys if f"{name}__".startswith(f"{key}__")]  # a step sets it too
@@ -307,16 +324,16 @@ class LabelFreeSearchCV(GridSearchCV):
             if estimator.get_params().get(name) is not None:
                 estimator.set_params(**{name: len(task.hidden)})
             split = [(task.train, task.test)]
-            results.append(self._grid(estimator, scorer, split, task.X, task.y, task.sample_domain))
+            results.append(rate(estimator, scorer, split, task.X, task.y, task.sample_domain))
             self.hidden_classes_.append(task.hidden)
         return _merge(results)
 
-    def _compare_seeds(self, X, y, tags, rng):
+    def _compare_seeds(self, rate, X, y, tags, rng):
         scorer = _SeedStability(X, y, tags, rng.randint(_LARGEST_SEED, size=self.n_splits - 1))
         split = [(np.arange(len(tags)), np.flatnonzero(tags < 0))]
-        return self._grid(self.estimator, scorer, split, X, y, tags)
+        return rate(self.estimator, scorer, split, X, y, tags)
 
-    def _cross_validate(self, scorer, X, y, tags, rng):
+    def _cross_validate(self, scorer, rate, X, y, tags, rng):
         seed, split_tags = int(rng.randint(_LARGEST_SEED)), tags.copy()
         if is_classifier(self.estimator) and isinstance(scorer, LabelFreeScorer):
             # few labels are needed in every fit, and none in a test fold
@@ -330,7 +347,7 @@ class LabelFreeSearchCV(GridSearchCV):
                 f"to test on, got {self.n_splits}."
             )
         splits = list(TargetSplit(self.n_splits, random_state=seed).split(X, y, split_tags))
-        return self._grid(self.estimator, scorer, splits, X, y, tags)
+        return rate(self.estimator, scorer, splits, X, y, tags)
 
     def _set_results(self, results):
         if np.isnan(results["mean_test_score"]).all():
