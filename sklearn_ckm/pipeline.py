@@ -1,6 +1,10 @@
 """Pipelines whose every step sees both domains."""
 
+from typing import Any, Self
+
 import numpy as np
+from joblib import Memory
+from numpy.typing import ArrayLike
 from sklearn import get_config
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import _safe_indexing, metadata_routing
@@ -73,7 +77,16 @@ class DomainPipeline(Pipeline):
     )
     __metadata_request__score = {"sample_domain": metadata_routing.UNUSED}
 
-    def fit(self, X, y=None, *, X_tgt=None, y_tgt=None, sample_domain=None, **params):
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        X_tgt: ArrayLike | None = None,
+        y_tgt: ArrayLike | None = None,
+        sample_domain: ArrayLike | None = None,
+        **params: Any,
+    ) -> Self:
         """Fit each step on the rows of both domains.
 
         Parameters
@@ -109,7 +122,16 @@ class DomainPipeline(Pipeline):
         return super().fit(X, y, **params)
 
     @available_if(_pipeline_has("fit_transform"))
-    def fit_transform(self, X, y=None, *, X_tgt=None, y_tgt=None, sample_domain=None, **params):
+    def fit_transform(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        X_tgt: ArrayLike | None = None,
+        y_tgt: ArrayLike | None = None,
+        sample_domain: ArrayLike | None = None,
+        **params: Any,
+    ) -> Any:
         """Fit, and return the transformed rows of `X`.
 
         Parameters
@@ -129,7 +151,16 @@ class DomainPipeline(Pipeline):
         return Z if X_tgt is None else _safe_indexing(Z, np.flatnonzero(tags >= 0))
 
     @available_if(_pipeline_has("fit_predict"))
-    def fit_predict(self, X, y=None, *, X_tgt=None, y_tgt=None, sample_domain=None, **params):
+    def fit_predict(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        X_tgt: ArrayLike | None = None,
+        y_tgt: ArrayLike | None = None,
+        sample_domain: ArrayLike | None = None,
+        **params: Any,
+    ) -> np.ndarray:
         """Fit, and return the labels of the last step.
 
         Parameters
@@ -149,7 +180,15 @@ class DomainPipeline(Pipeline):
         return labels if X_tgt is None else labels[tags < 0]
 
     @available_if(_pipeline_has("score"))
-    def score(self, X, y=None, sample_weight=None, *, sample_domain=None, **params):
+    def score(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        sample_domain: ArrayLike | None = None,
+        **params: Any,
+    ) -> float:
         """Score of the last step on transformed rows.
 
         Parameters
@@ -206,7 +245,12 @@ class DomainPipeline(Pipeline):
         return X, y, sample_domain, dict(**params, **tag_params(self, sample_domain))
 
 
-def make_domain_pipeline(*steps, transform_input=None, memory=None, verbose=False):
+def make_domain_pipeline(
+    *steps: Any,
+    transform_input: list[str] | None = None,
+    memory: str | Memory | None = None,
+    verbose: bool = False,
+) -> DomainPipeline:
     """Make a :class:`DomainPipeline` whose steps are named after their classes.
 
     Parameters

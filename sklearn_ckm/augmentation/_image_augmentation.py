@@ -54,14 +54,14 @@ class ImageAugmentation(BaseEstimator):
     def __init__(
         self,
         *,
-        rotation=15.0,
-        scale=0.15,
-        shear=15.0,
-        translation=0.1,
-        brightness=0.0,
-        contrast=0.0,
-        blur=0.0,
-    ):
+        rotation: float = 15.0,
+        scale: float = 0.15,
+        shear: float = 15.0,
+        translation: float = 0.1,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+        blur: float = 0.0,
+    ) -> None:
         self.rotation = rotation
         self.scale = scale
         self.shear = shear
@@ -70,7 +70,7 @@ class ImageAugmentation(BaseEstimator):
         self.contrast = contrast
         self.blur = blur
 
-    def check_settings(self):
+    def check_settings(self) -> None:
         """Raise ``ValueError`` where a setting makes no sense.
 
         Raises
@@ -89,7 +89,7 @@ class ImageAugmentation(BaseEstimator):
                     f"{value!r}."
                 )
 
-    def __call__(self, x, generator):
+    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view of each image.
 
         Parameters

@@ -34,11 +34,11 @@ class TableAugmentation(BaseEstimator):
     torch.Size([4, 3])
     """
 
-    def __init__(self, *, noise=0.1, corruption=0.1):
+    def __init__(self, *, noise: float = 0.1, corruption: float = 0.1) -> None:
         self.noise = noise
         self.corruption = corruption
 
-    def check_settings(self):
+    def check_settings(self) -> None:
         """Raise ``ValueError`` where a setting makes no sense.
 
         Raises
@@ -54,7 +54,7 @@ class TableAugmentation(BaseEstimator):
                     f"below {limit:g}, got {value!r}."
                 )
 
-    def __call__(self, x, generator):
+    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view of each row.
 
         Parameters

@@ -3,6 +3,7 @@
 # License: BSD-3-Clause
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.datasets import load_sample_images
 
 from ..utils._random import check_local_random_state
@@ -10,7 +11,9 @@ from ..utils._random import check_local_random_state
 _LUMINANCE_WEIGHTS = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
-def blend_with_photos(X, *, color=True, random_state=0):
+def blend_with_photos(
+    X: ArrayLike, *, color: bool = True, random_state: int | np.random.RandomState | None = 0
+) -> np.ndarray:
     """Draw grey digits over random patches of photos, as MNIST-M does.
 
     The photos are the two of scikit-learn's ``load_sample_images``. Nothing is downloaded. Reading

@@ -2,6 +2,8 @@
 
 # License: BSD-3-Clause
 
+from collections.abc import Sequence
+
 import numpy as np
 from sklearn.datasets import load_digits, load_sample_images
 from sklearn.utils import Bunch
@@ -31,11 +33,11 @@ Images are float32 in [0, 1] of shape (n_samples, channels, 8, 8). No image is i
 
 def load_digits_on_photos(
     *,
-    source_classes=(0, 1, 2, 3, 4),
-    target_classes=(5, 6, 7, 8, 9),
-    color=False,
-    random_state=0,
-):
+    source_classes: Sequence[int] = (0, 1, 2, 3, 4),
+    target_classes: Sequence[int] = (5, 6, 7, 8, 9),
+    color: bool = False,
+    random_state: int | np.random.RandomState | None = 0,
+) -> Bunch:
     """Load plain digits as target, and other digits drawn over photos as source.
 
     A small domain adaptation problem whose classes differ as well, from scikit-learn's bundled

@@ -4,8 +4,10 @@
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from http.client import HTTPException
+from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.request import Request, urlopen
@@ -32,7 +34,7 @@ _CHECKSUMS = {
 _TIMEOUT = 60  # seconds without an answer
 
 
-def fetch_digits(name, folder):
+def fetch_digits(name: str | Sequence[str], folder: str | PathLike[str]) -> list[Path]:
     """Download the official files of digit data sets into a folder.
 
     A file that is in the folder already is not downloaded again, but its checksum is verified as

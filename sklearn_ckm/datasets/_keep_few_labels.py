@@ -3,13 +3,21 @@
 # License: BSD-3-Clause
 
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..utils._random import check_local_random_state
 
 
-def keep_few_labels(y, n_per_class, *, random_state=None, unlabelled=-1):
+def keep_few_labels(
+    y: ArrayLike,
+    n_per_class: int,
+    *,
+    random_state: int | np.random.RandomState | None = None,
+    unlabelled: Any = -1,
+) -> np.ndarray:
     """Keep the labels of a few random rows of each class, and hide the others.
 
     Parameters

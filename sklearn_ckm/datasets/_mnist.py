@@ -3,7 +3,9 @@
 # License: BSD-3-Clause
 
 import gzip
+from collections.abc import Sequence
 from math import prod
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,9 @@ _KERAS_FILE = "mnist.npz"
 _UINT8_CODE = 8  # of the idx format
 
 
-def load_mnist(folder, *, classes=None, subset="train"):
+def load_mnist(
+    folder: str | PathLike[str], *, classes: Sequence[int] | None = None, subset: str = "train"
+) -> tuple[np.ndarray, np.ndarray]:
     """Load the MNIST digits from a folder.
 
     Nothing is downloaded; :func:`fetch_digits` does that. The files are, the first complete layout

@@ -2,6 +2,9 @@
 
 # License: BSD-3-Clause
 
+from collections.abc import Sequence
+from os import PathLike
+
 import numpy as np
 from scipy.io import loadmat
 
@@ -24,7 +27,9 @@ _COUNTS = {
 }
 
 
-def load_svhn(folder, *, classes=None, subset="train"):
+def load_svhn(
+    folder: str | PathLike[str], *, classes: Sequence[int] | None = None, subset: str = "train"
+) -> tuple[np.ndarray, np.ndarray]:
     """Load the street view house numbers, cropped to single digits, from a folder.
 
     Nothing is downloaded; :func:`fetch_digits` does that. The folder holds the official

@@ -2,6 +2,9 @@
 
 # License: BSD-3-Clause
 
+from collections.abc import Sequence
+from os import PathLike
+
 import numpy as np
 from sklearn.datasets import load_svmlight_file
 
@@ -26,7 +29,9 @@ _NPZ_FILE = "usps.npz"
 _LIBSVM_FILES = {"train": ("usps", "usps.bz2"), "test": ("usps.t", "usps.t.bz2")}
 
 
-def load_usps(folder, *, classes=None, subset="train"):
+def load_usps(
+    folder: str | PathLike[str], *, classes: Sequence[int] | None = None, subset: str = "train"
+) -> tuple[np.ndarray, np.ndarray]:
     """Load the USPS digits from a folder.
 
     Nothing is downloaded; :func:`fetch_digits` does that. The files are, the first one found being

@@ -2,7 +2,10 @@
 
 # License: BSD-3-Clause
 
+from typing import Any, Self
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import _safe_indexing, check_consistent_length
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._plotting import _validate_style_kwargs
@@ -110,7 +113,14 @@ class ClusterConfusionDisplay:
     (array([[2, 0], [1, 1]]), [1, 0], 0.75)
     """
 
-    def __init__(self, confusion_matrix, *, class_labels, cluster_labels, accuracy=None):
+    def __init__(
+        self,
+        confusion_matrix: np.ndarray,
+        *,
+        class_labels: list[Any],
+        cluster_labels: list[Any],
+        accuracy: float | None = None,
+    ) -> None:
         self.confusion_matrix = confusion_matrix
         self.class_labels = class_labels
         self.cluster_labels = cluster_labels
@@ -119,16 +129,16 @@ class ClusterConfusionDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        y,
+        estimator: Any,
+        X: ArrayLike,
+        y: ArrayLike,
         *,
-        sample_domain=None,
-        sample_weight=None,
-        normalize=None,
-        ax=None,
-        **kwargs,
-    ):
+        sample_domain: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        normalize: str | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Predict clusters and draw them against true classes.
 
         Parameters
@@ -191,8 +201,15 @@ class ClusterConfusionDisplay:
 
     @classmethod
     def from_predictions(
-        cls, y_true, y_pred, *, sample_weight=None, normalize=None, ax=None, **kwargs
-    ):
+        cls,
+        y_true: ArrayLike,
+        y_pred: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        normalize: str | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw given clusters against true classes.
 
         Parameters
@@ -251,15 +268,15 @@ class ClusterConfusionDisplay:
 
     def plot(
         self,
-        ax=None,
+        ax: Any = None,
         *,
-        include_values=True,
-        cmap="Blues",
-        values_format=None,
-        colorbar=False,
-        im_kw=None,
-        text_kw=None,
-    ):
+        include_values: bool = True,
+        cmap: Any = "Blues",
+        values_format: str | None = None,
+        colorbar: bool = False,
+        im_kw: dict[str, Any] | None = None,
+        text_kw: dict[str, Any] | None = None,
+    ) -> Self:
         """Draw the matrix. Long names are broken into lines.
 
         Parameters

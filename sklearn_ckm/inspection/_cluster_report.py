@@ -3,8 +3,10 @@
 # License: BSD-3-Clause
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.metrics import (
     adjusted_rand_score,
     normalized_mutual_info_score,
@@ -19,18 +21,18 @@ from ._fitted_rows import FittedClusterer, group_means, read_domain_rows
 
 
 def cluster_report(
-    estimator,
-    X,
-    y=None,
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike | None = None,
     *,
-    X_src=None,
-    y_src=None,
-    sample_domain=None,
-    max_samples=2000,
-    random_state=0,
-    digits=2,
-    output_dict=False,
-):
+    X_src: ArrayLike | None = None,
+    y_src: ArrayLike | None = None,
+    sample_domain: ArrayLike | None = None,
+    max_samples: int | None = 2000,
+    random_state: int | np.random.RandomState | None = 0,
+    digits: int = 2,
+    output_dict: bool = False,
+) -> str | dict[str, Any]:
     """Tell the size, the cohesion and the nearest source class of each cluster.
 
     With labels of the target, clusters are compared with classes as well.

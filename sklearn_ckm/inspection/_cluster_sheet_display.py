@@ -3,8 +3,10 @@
 # License: BSD-3-Clause
 
 from numbers import Integral
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import check_consistent_length, check_scalar
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._plotting import _validate_style_kwargs
@@ -173,7 +175,13 @@ class ClusterSheetDisplay:
     [(2, 1, 8, 8), (2, 1, 8, 8)]
     """
 
-    def __init__(self, images, names, *, is_framed=None):
+    def __init__(
+        self,
+        images: list[np.ndarray],
+        names: list[Any],
+        *,
+        is_framed: list[np.ndarray] | None = None,
+    ) -> None:
         self.images = images
         self.names = names
         self.is_framed = is_framed
@@ -181,17 +189,17 @@ class ClusterSheetDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        y=None,
+        estimator: Any,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
         *,
-        sample_domain=None,
-        n_images=12,
-        order="central",
-        random_state=0,
-        ax=None,
-        **kwargs,
-    ):
+        sample_domain: ArrayLike | None = None,
+        n_images: int = 12,
+        order: str = "central",
+        random_state: int | np.random.RandomState | None = 0,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Predict the clusters of images and draw examples of each.
 
         Parameters
@@ -252,17 +260,17 @@ class ClusterSheetDisplay:
     @classmethod
     def from_predictions(
         cls,
-        X,
-        labels,
-        y=None,
+        X: ArrayLike,
+        labels: ArrayLike,
+        y: ArrayLike | None = None,
         *,
-        distances=None,
-        image_shape=None,
-        n_images=12,
-        random_state=0,
-        ax=None,
-        **kwargs,
-    ):
+        distances: ArrayLike | None = None,
+        image_shape: tuple[int, ...] | None = None,
+        n_images: int = 12,
+        random_state: int | np.random.RandomState | None = 0,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw examples of given clusters.
 
         Parameters
@@ -326,7 +334,7 @@ class ClusterSheetDisplay:
         ]
         return cls([images[rows] for rows in chosen], captions, is_framed=is_framed)
 
-    def plot(self, ax=None, *, cmap="gray", **kwargs):
+    def plot(self, ax: Any = None, *, cmap: Any = "gray", **kwargs: Any) -> Self:
         """Draw the sheet.
 
         Parameters

@@ -3,9 +3,11 @@
 # License: BSD-3-Clause
 
 from numbers import Integral
+from typing import Any, Self
 
 import numpy as np
-from sklearn.base import clone
+from numpy.typing import ArrayLike
+from sklearn.base import TransformerMixin, clone
 from sklearn.decomposition import PCA
 from sklearn.utils import _safe_indexing, check_scalar
 from sklearn.utils._optional_dependencies import check_matplotlib_support
@@ -145,17 +147,17 @@ class EmbeddingDisplay:
 
     def __init__(
         self,
-        points,
-        labels,
-        names,
+        points: np.ndarray,
+        labels: np.ndarray,
+        names: list[Any],
         *,
-        source_points=None,
-        source_labels=None,
-        source_names=None,
-        center_points=None,
-        center_names=None,
-        axis_labels=("dimension 1", "dimension 2"),
-    ):
+        source_points: np.ndarray | None = None,
+        source_labels: np.ndarray | None = None,
+        source_names: list[Any] | None = None,
+        center_points: np.ndarray | None = None,
+        center_names: list[Any] | None = None,
+        axis_labels: tuple[str, str] = ("dimension 1", "dimension 2"),
+    ) -> None:
         self.points = points
         self.labels = labels
         self.names = names
@@ -169,19 +171,19 @@ class EmbeddingDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        y=None,
+        estimator: Any,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
         *,
-        X_src=None,
-        y_src=None,
-        sample_domain=None,
-        method="auto",
-        max_samples=2000,
-        random_state=0,
-        ax=None,
-        **kwargs,
-    ):
+        X_src: ArrayLike | None = None,
+        y_src: ArrayLike | None = None,
+        sample_domain: ArrayLike | None = None,
+        method: str | TransformerMixin = "auto",
+        max_samples: int | None = 2000,
+        random_state: int | np.random.RandomState | None = 0,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Embed rows, project them to two dimensions and draw them.
 
         Parameters
@@ -275,7 +277,15 @@ class EmbeddingDisplay:
         )
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, legend=True, source_kw=None, center_kw=None, **kwargs):
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        legend: bool = True,
+        source_kw: dict[str, Any] | None = None,
+        center_kw: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the picture.
 
         Parameters

@@ -2,6 +2,8 @@
 
 # License: BSD-3-Clause
 
+from typing import Any, Self
+
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._plotting import _validate_style_kwargs
@@ -56,12 +58,12 @@ class NClustersDisplay:
     <...>
     """
 
-    def __init__(self, curve, *, n_clusters):
+    def __init__(self, curve: dict[str, np.ndarray], *, n_clusters: int) -> None:
         self.curve = curve
         self.n_clusters = n_clusters
 
     @classmethod
-    def from_estimator(cls, estimator, *, ax=None, **kwargs):
+    def from_estimator(cls, estimator: Any, *, ax: Any = None, **kwargs: Any) -> Self:
         """Draw how a fitted estimator chose the number of clusters.
 
         Parameters
@@ -96,7 +98,7 @@ class NClustersDisplay:
             )
         return cls(model.n_clusters_curve_, n_clusters=model.n_clusters_).plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax: Any = None, **kwargs: Any) -> Self:
         """Draw both curves.
 
         Parameters

@@ -4,6 +4,7 @@
 
 from itertools import groupby
 from numbers import Real
+from typing import Any, Self
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
@@ -123,12 +124,16 @@ class TrainingCurveDisplay:
     5
     """
 
-    def __init__(self, history, *, weights=None):
+    def __init__(
+        self, history: list[dict[str, Any]], *, weights: dict[str, float] | None = None
+    ) -> None:
         self.history = history
         self.weights = weights
 
     @classmethod
-    def from_estimator(cls, estimator, *, monitors=None, ax=None, **kwargs):
+    def from_estimator(
+        cls, estimator: Any, *, monitors: list[str] | None = None, ax: Any = None, **kwargs: Any
+    ) -> Self:
         """Draw the epochs of a fitted estimator.
 
         Parameters
@@ -167,7 +172,15 @@ class TrainingCurveDisplay:
         return cls(history, weights=weights).plot(ax=ax, monitors=monitors, **kwargs)
 
     @classmethod
-    def from_history(cls, history, *, weights=None, monitors=None, ax=None, **kwargs):
+    def from_history(
+        cls,
+        history: list[dict[str, Any]],
+        *,
+        weights: dict[str, float] | None = None,
+        monitors: list[str] | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw given epochs.
 
         Parameters
@@ -200,7 +213,7 @@ class TrainingCurveDisplay:
         history = _check_history(history)
         return cls(history, weights=weights).plot(ax=ax, monitors=monitors, **kwargs)
 
-    def plot(self, ax=None, *, monitors=None, **kwargs):
+    def plot(self, ax: Any = None, *, monitors: list[str] | None = None, **kwargs: Any) -> Self:
         """Draw both panels.
 
         Parameters

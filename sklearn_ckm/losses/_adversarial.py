@@ -1,9 +1,12 @@
 """Losses of adversarial alignment."""
 
+import torch
 from torch.nn.functional import softplus
 
 
-def domain_discrimination_loss(source_logits, target_logits):
+def domain_discrimination_loss(
+    source_logits: torch.Tensor, target_logits: torch.Tensor
+) -> torch.Tensor:
     """Binary cross-entropy of a domain discriminator, each domain on average.
 
     Parameters
@@ -25,7 +28,7 @@ def domain_discrimination_loss(source_logits, target_logits):
     return softplus(-source_logits).mean() + softplus(target_logits).mean()
 
 
-def domain_confusion_loss(target_logits):
+def domain_confusion_loss(target_logits: torch.Tensor) -> torch.Tensor:
     """What an encoder of the target minimises to pass for the source.
 
     Parameters

@@ -1,9 +1,10 @@
 """Cross-entropy of the source classifier."""
 
+import torch
 from torch.nn.functional import cross_entropy
 
 
-def classification_loss(logits, y):
+def classification_loss(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Cross-entropy in nats, mean over the labelled samples of a batch.
 
     Parameters

@@ -10,7 +10,9 @@ FORMS = ("A", "B")
 _SMALLEST = 1e-20  # exponential draws are kept above it, so that their logarithm stays finite
 
 
-def standard_gumbel_like(logits, generator=None):
+def standard_gumbel_like(
+    logits: torch.Tensor, generator: torch.Generator | None = None
+) -> torch.Tensor:
     """Standard Gumbel noise of the shape, dtype and device of `logits`.
 
     Parameters
@@ -30,8 +32,13 @@ def standard_gumbel_like(logits, generator=None):
 
 
 def straight_through_assignment(
-    logits, *, relaxation=1.0, noise=1.0, estimator="reinmax", generator=None
-):
+    logits: torch.Tensor,
+    *,
+    relaxation: float = 1.0,
+    noise: float = 1.0,
+    estimator: str = "reinmax",
+    generator: torch.Generator | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """One-hot assignments whose gradient reaches the logits.
 
     The forward value is exactly one-hot (for ``"soft"``: the softmax); the backward pass is that
@@ -111,7 +118,14 @@ def _reinmax(logits, hard, relaxation):
     return hard - surrogate.detach() + surrogate
 
 
-def concrete_kmeans_loss(z, centers, assignment, *, form="B", distances=None):
+def concrete_kmeans_loss(
+    z: torch.Tensor,
+    centers: torch.Tensor,
+    assignment: torch.Tensor,
+    *,
+    form: str = "B",
+    distances: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Concrete k-means loss: mean over samples, sum over features.
 
     Parameters

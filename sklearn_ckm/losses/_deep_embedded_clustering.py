@@ -1,7 +1,9 @@
 """Deep embedded clustering: Student's t assignments drawn towards a sharper target."""
 
+import torch
 
-def student_t_log_probabilities(distances, *, alpha=1.0):
+
+def student_t_log_probabilities(distances: torch.Tensor, *, alpha: float = 1.0) -> torch.Tensor:
     """Logarithm of the Student's t assignment to centres.
 
     Parameters
@@ -25,7 +27,7 @@ def student_t_log_probabilities(distances, *, alpha=1.0):
     return (-(alpha + 1) / 2 * (distances / alpha).log1p()).log_softmax(1)
 
 
-def target_distribution(log_q):
+def target_distribution(log_q: torch.Tensor) -> torch.Tensor:
     """Target distribution of deep embedded clustering: assignments squared, clusters balanced.
 
     Parameters
@@ -47,7 +49,7 @@ def target_distribution(log_q):
     return (2 * log_q - log_q.logsumexp(0)).softmax(1)
 
 
-def deep_embedded_clustering_loss(log_q, p):
+def deep_embedded_clustering_loss(log_q: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     """Kullback-Leibler divergence of the assignments from their target.
 
     Parameters

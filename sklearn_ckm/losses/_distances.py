@@ -3,7 +3,7 @@
 import torch
 
 
-def squared_distances(z, centers):
+def squared_distances(z: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
     """Squared Euclidean distance of each embedding to each centre.
 
     Differences are formed explicitly: the expansion ``|z|^2 - 2 z.m + |m|^2`` loses all digits in

@@ -1,11 +1,12 @@
 """Losses of a space of binary factors."""
 
+import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ._distances import squared_distances
 
 
-def factorization_loss(factor_logits):
+def factorization_loss(factor_logits: torch.Tensor) -> torch.Tensor:
     """Entropy of independent binary factors: small where each is close to on or off.
 
     Parameters
@@ -24,7 +25,7 @@ def factorization_loss(factor_logits):
     return entropy.sum(1).mean()
 
 
-def graph_loss(z, affinity):
+def graph_loss(z: torch.Tensor, affinity: torch.Tensor) -> torch.Tensor:
     """Laplacian smoothness: similar rows should have close embeddings.
 
     Parameters

@@ -1,7 +1,9 @@
 """The autoencoder's loss."""
 
+import torch
 
-def reconstruction_loss(x, reconstruction):
+
+def reconstruction_loss(x: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
     """Squared reconstruction error: mean over samples, sum over features.
 
     Parameters

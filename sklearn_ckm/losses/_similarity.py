@@ -1,9 +1,10 @@
 """Similarities to a support set, and the entropy of what they say."""
 
+import torch
 from torch.nn.functional import normalize
 
 
-def support_similarity(query, support):
+def support_similarity(query: torch.Tensor, support: torch.Tensor) -> torch.Tensor:
     """Inner products of queries with supports of unit length.
 
     Parameters
@@ -26,7 +27,7 @@ def support_similarity(query, support):
     return query @ normalize(support, dim=1).T
 
 
-def entropy_loss(logits, temperature=1.0):
+def entropy_loss(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
     """Mean entropy of the softmax of logits over a temperature.
 
     Parameters

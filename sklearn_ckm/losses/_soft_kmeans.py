@@ -1,7 +1,9 @@
 """Soft k-means: distances weighted by the probabilities of the centres."""
 
+import torch
 
-def soft_kmeans_loss(distances, log_probabilities):
+
+def soft_kmeans_loss(distances: torch.Tensor, log_probabilities: torch.Tensor) -> torch.Tensor:
     """Expected squared distance to a centre.
 
     Parameters

@@ -2,8 +2,10 @@
 
 from math import log
 
+import torch
 
-def view_consistency_loss(log_p, log_p_view):
+
+def view_consistency_loss(log_p: torch.Tensor, log_p_view: torch.Tensor) -> torch.Tensor:
     """Cross-entropy between the cluster probabilities of two views, both ways.
 
     Parameters
@@ -28,7 +30,7 @@ def view_consistency_loss(log_p, log_p_view):
     return -cross.sum() / (2 * len(log_p))
 
 
-def balance_loss(log_p, log_prior=None):
+def balance_loss(log_p: torch.Tensor, log_prior: torch.Tensor | None = None) -> torch.Tensor:
     """Divergence of the mean cluster probability of a batch from a prior.
 
     Parameters

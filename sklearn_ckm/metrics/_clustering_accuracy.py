@@ -3,11 +3,14 @@
 # License: BSD-3-Clause
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
 
-def clustering_accuracy(y_true, y_pred, *, sample_weight=None):
+def clustering_accuracy(
+    y_true: ArrayLike, y_pred: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> float:
     """Accuracy after the best one-to-one matching of clusters to classes.
 
     Each cluster is given the name of at most one class, and each class is given to at

@@ -5,6 +5,7 @@
 from numbers import Integral
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_array, check_consistent_length, check_scalar
 
@@ -13,8 +14,14 @@ from ._clustering_accuracy import _check_labels, _check_weights, _encode
 
 
 def neighborhood_agreement_score(
-    X, labels, *, n_neighbors=10, sample_size=2000, sample_weight=None, random_state=None
-):
+    X: ArrayLike,
+    labels: ArrayLike,
+    *,
+    n_neighbors: int = 10,
+    sample_size: int | None = 2000,
+    sample_weight: ArrayLike | None = None,
+    random_state: int | np.random.RandomState | None = None,
+) -> float:
     """Share of nearest neighbours in the same cluster, corrected for chance.
 
     No class labels are needed. Give as `X` a space that the clustering did not learn, such as

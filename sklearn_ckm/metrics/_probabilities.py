@@ -5,13 +5,14 @@
 from numbers import Real
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import entr, logsumexp
 from sklearn.utils import check_array, check_scalar
 
 _BLOCK_ROWS = 1024  # of the similarity matrix that is held at once
 
 
-def information_maximization_score(probabilities, *, normalize=False):
+def information_maximization_score(probabilities: ArrayLike, *, normalize: bool = False) -> float:
     """Mutual information of rows and clusters: sure assignments, all clusters used alike.
 
     Parameters
@@ -56,7 +57,7 @@ def information_maximization_score(probabilities, *, normalize=False):
     return min(1.0, score / np.log(p.shape[1])) if p.shape[1] > 1 else 0.0
 
 
-def nuclear_norm_score(probabilities):
+def nuclear_norm_score(probabilities: ArrayLike) -> float:
     """Nuclear norm of the assignments: sure, and not all the same.
 
     Parameters
@@ -95,7 +96,9 @@ def nuclear_norm_score(probabilities):
     return min(1.0, float(norm))
 
 
-def soft_neighborhood_density_score(probabilities, *, temperature=0.05):
+def soft_neighborhood_density_score(
+    probabilities: ArrayLike, *, temperature: float = 0.05
+) -> float:
     """Soft neighbourhood density: how many others each row resembles in its assignment.
 
     Parameters

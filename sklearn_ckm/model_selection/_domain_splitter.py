@@ -3,8 +3,10 @@
 # License: BSD-3-Clause
 
 from abc import abstractmethod
+from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import indexable
 from sklearn.utils.validation import _num_samples
@@ -28,7 +30,14 @@ class BaseDomainSplitter(BaseCrossValidator):
     # scikit-learn's searches hand on both where metadata routing is enabled
     __metadata_request__split = {"sample_domain": True, "groups": True}
 
-    def split(self, X, y=None, groups=None, *, sample_domain=None):
+    def split(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+        *,
+        sample_domain: ArrayLike | None = None,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the rows to train on and the target rows to test on.
 
         Parameters

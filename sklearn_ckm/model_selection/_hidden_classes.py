@@ -1,10 +1,12 @@
 """Pseudo-targets of known truth: classes of the source whose names are hidden."""
 
+from collections.abc import Callable, Iterator
 from math import comb
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils import _safe_indexing, check_scalar
@@ -80,13 +82,29 @@ class HiddenClasses(BaseEstimator):
     HiddenClasses(n_hidden=2)
     """
 
-    def __init__(self, *, n_hidden=None, scoring=None, n_shots=None, with_target=False):
+    def __init__(
+        self,
+        *,
+        n_hidden: int | None = None,
+        scoring: str | Callable[..., Any] | None = None,
+        n_shots: int | None = None,
+        with_target: bool = False,
+    ) -> None:
         self.n_hidden = n_hidden
         self.scoring = scoring
         self.n_shots = n_shots
         self.with_target = with_target
 
-    def make_tasks(self, X, y, sample_domain, *, n_splits, n_shots=0, random_state=None):
+    def make_tasks(
+        self,
+        X: ArrayLike,
+        y: np.ndarray,
+        sample_domain: np.ndarray,
+        *,
+        n_splits: int,
+        n_shots: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> Iterator["HiddenClassTask"]:
         """Hide other classes in each of several problems.
 
         Parameters
@@ -174,7 +192,7 @@ class HiddenClasses(BaseEstimator):
             )
         return n_hidden
 
-    def resolve_n_shots(self, y_source, y_target):
+    def resolve_n_shots(self, y_source: np.ndarray, y_target: np.ndarray) -> int:
         """Labels kept of each hidden class for a classifier.
 
         Parameters

@@ -1,11 +1,14 @@
 """Search over parameters by criteria that need no label of the target."""
 
 import time
+from collections.abc import Callable
 from functools import partial
 from itertools import combinations
 from numbers import Integral
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 from sklearn.base import _fit_context, clone, is_classifier
 from sklearn.metrics import adjusted_rand_score
@@ -141,18 +144,18 @@ class LabelFreeSearchCV(GridSearchCV):
 
     def __init__(
         self,
-        estimator,
-        param_grid,
+        estimator: Any,
+        param_grid: dict[str, Any] | list[dict[str, Any]],
         *,
-        criterion="information_maximization",
-        n_splits=3,
-        n_jobs=None,
-        refit=True,
-        verbose=0,
-        pre_dispatch="2*n_jobs",
-        error_score=np.nan,
-        random_state=None,
-    ):
+        criterion: str | HiddenClasses | Callable[..., Any] = "information_maximization",
+        n_splits: int = 3,
+        n_jobs: int | None = None,
+        refit: bool = True,
+        verbose: int = 0,
+        pre_dispatch: int | str = "2*n_jobs",
+        error_score: float | str = np.nan,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         super().__init__(
             estimator,
             param_grid,
@@ -167,7 +170,15 @@ class LabelFreeSearchCV(GridSearchCV):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, *, X_tgt=None, y_tgt=None, sample_domain=None):
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        X_tgt: ArrayLike | None = None,
+        y_tgt: ArrayLike | None = None,
+        sample_domain: ArrayLike | None = None,
+    ) -> Self:
         """Rate every candidate, and fit the best one on all rows.
 
         Parameters
@@ -231,7 +242,14 @@ class LabelFreeSearchCV(GridSearchCV):
         tasks.finish()
         return self
 
-    def score(self, X, y=None, *, sample_weight=None, sample_domain=None):
+    def score(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        sample_domain: ArrayLike | None = None,
+    ) -> float:
         """Score of the best estimator.
 
         Parameters
@@ -255,7 +273,7 @@ class LabelFreeSearchCV(GridSearchCV):
         given = {name: values for name, values in given.items() if values is not None}
         return self.best_estimator_.score(X, y, **given)
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> MetadataRouter:
         """Metadata that this search asks for: ``sample_domain``.
 
         Returns

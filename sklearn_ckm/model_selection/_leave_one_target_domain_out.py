@@ -3,6 +3,7 @@
 # License: BSD-3-Clause
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.model_selection import LeaveOneGroupOut
 from sklearn.utils.validation import _num_samples
 
@@ -49,10 +50,17 @@ class LeaveOneTargetDomainOut(BaseDomainSplitter):
     [0 3 4] [1 2]
     """
 
-    def __init__(self, *, sample_domain=None):
+    def __init__(self, *, sample_domain: ArrayLike | None = None) -> None:
         self.sample_domain = sample_domain
 
-    def get_n_splits(self, X=None, y=None, groups=None, *, sample_domain=None):
+    def get_n_splits(
+        self,
+        X: ArrayLike | None = None,
+        y: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+        *,
+        sample_domain: ArrayLike | None = None,
+    ) -> int:
         """Number of target domains.
 
         Parameters

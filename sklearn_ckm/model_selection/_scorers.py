@@ -1,7 +1,9 @@
 """Scorers that look at the target's rows alone."""
 
+from collections.abc import Callable
 from functools import partial
 from inspect import signature
+from typing import Any
 
 import numpy as np
 import sklearn.metrics
@@ -20,7 +22,9 @@ _HALVES = 10
 _WORST_SILHOUETTE = -1.0
 
 
-def make_target_scorer(metric, *, greater_is_better=True, **kwargs):
+def make_target_scorer(
+    metric: str | Callable[..., Any], *, greater_is_better: bool = True, **kwargs: Any
+) -> "TargetScorer":
     """Make a scorer that compares predictions with known labels on target rows.
 
     For `scoring` of scikit-learn's searches. Rows tagged source do not count, nor do rows without
@@ -94,7 +98,7 @@ def _takes_labels(metric):
     return names in (["y_true", "y_pred"], ["labels_true", "labels_pred"])
 
 
-def make_label_free_scorer(criterion):
+def make_label_free_scorer(criterion: str) -> "LabelFreeScorer":
     """Make a scorer of a clustering that reads no label, on target rows.
 
     Parameters

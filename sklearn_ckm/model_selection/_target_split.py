@@ -3,8 +3,10 @@
 # License: BSD-3-Clause
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.model_selection import KFold
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
@@ -66,12 +68,25 @@ class TargetSplit(BaseDomainSplitter):
     [0 1 4 5] [2 3]
     """
 
-    def __init__(self, cv=5, *, sample_domain=None, random_state=None):
+    def __init__(
+        self,
+        cv: Any = 5,
+        *,
+        sample_domain: ArrayLike | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.cv = cv
         self.sample_domain = sample_domain
         self.random_state = random_state
 
-    def get_n_splits(self, X=None, y=None, groups=None, *, sample_domain=None):
+    def get_n_splits(
+        self,
+        X: ArrayLike | None = None,
+        y: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+        *,
+        sample_domain: ArrayLike | None = None,
+    ) -> int:
         """Number of folds.
 
         Parameters

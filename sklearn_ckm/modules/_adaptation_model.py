@@ -1,5 +1,6 @@
 """Encoder and heads of the methods that train without a decoder."""
 
+import torch
 from torch import nn
 
 
@@ -16,7 +17,7 @@ class AdaptationModel(nn.Module):
         Further parts by name.
     """
 
-    def __init__(self, encoder, classifier, **heads):
+    def __init__(self, encoder: nn.Module, classifier: nn.Module, **heads: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
         self.classifier = classifier
@@ -24,7 +25,7 @@ class AdaptationModel(nn.Module):
         for name, head in heads.items():
             setattr(self, name, head)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map inputs to codes.
 
         Parameters

@@ -1,5 +1,7 @@
 """Parts of adversarial alignment: gradient reversal and domain discriminators."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -15,7 +17,7 @@ class _Reversed(torch.autograd.Function):
         return -ctx.weight * gradient, None
 
 
-def reverse_gradient(x, weight=1.0):
+def reverse_gradient(x: torch.Tensor, weight: float = 1.0) -> torch.Tensor:
     """Return `x` unchanged, and pass its gradient on negated and weighted.
 
     Parameters
@@ -48,13 +50,13 @@ class DomainDiscriminator(nn.Module):
         Width of the hidden layer.
     """
 
-    def __init__(self, n_components, n_hidden=100):
+    def __init__(self, n_components: int, n_hidden: int = 100) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(n_components, n_hidden), nn.ReLU(), nn.Linear(n_hidden, 1)
         )
 
-    def forward(self, z):
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
         """Tell the domain of embeddings.
 
         Parameters
@@ -92,7 +94,7 @@ class MultiLayerDiscriminator(nn.Module):
        Representations across Domains and Tasks. NeurIPS 2017, section 3.2.
     """
 
-    def __init__(self, widths, gate=0.1, n_hidden=100):
+    def __init__(self, widths: Sequence[int], gate: float = 0.1, n_hidden: int = 100) -> None:
         super().__init__()
         self.gate = gate
         n_before = [0] + [n_hidden] * (len(widths) - 1)
@@ -102,7 +104,7 @@ class MultiLayerDiscriminator(nn.Module):
             for n, width, n_answer in zip(n_before, widths, n_answers, strict=True)
         )
 
-    def forward(self, layers):
+    def forward(self, layers: list[torch.Tensor]) -> torch.Tensor:
         """Tell the domain of rows by their layers.
 
         Parameters
@@ -121,7 +123,7 @@ class MultiLayerDiscriminator(nn.Module):
         return answer.squeeze(1)
 
 
-def last_layers(encoder, x):
+def last_layers(encoder: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
     """Return the last hidden layer and the code of an encoder, or the code alone.
 
     Parameters

@@ -1,6 +1,8 @@
 """From the parameter ``encoder`` to an untrained autoencoder."""
 
+from collections.abc import Callable
 from math import prod
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +15,9 @@ _SMALL_HIDDEN = (256, 256)
 _SMALL_TABLE = 256  # features up to which "auto" takes the smaller dense encoder
 
 
-def build_autoencoder(encoder, input_shape, n_components):
+def build_autoencoder(
+    encoder: str | Callable[..., Any], input_shape: tuple[int, ...], n_components: int
+) -> tuple[nn.Module, nn.Module]:
     """Build an untrained encoder and its decoder from torch's global random state.
 
     Parameters

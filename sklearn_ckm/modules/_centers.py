@@ -7,7 +7,7 @@ MARGIN = 6.0  # nats between the nearest and the second nearest centre, at the m
 _MEMORY = 0.99  # per batch, of the moving average of the margin
 
 
-def margin_temperature(distances):
+def margin_temperature(distances: torch.Tensor) -> torch.Tensor:
     """Temperature at which the median gap between the two nearest centres is six nats.
 
     Parameters
@@ -43,14 +43,14 @@ class Centers(nn.Module):
         through it.
     """
 
-    def __init__(self, positions, temperature="auto"):
+    def __init__(self, positions: torch.Tensor, temperature: float | str = "auto") -> None:
         super().__init__()
         self.positions = nn.Parameter(positions.clone())
         self.register_buffer("temperature", torch.tensor(1.0, dtype=torch.float32))
         self.set_temperature(temperature)
 
     @torch.no_grad()
-    def set_temperature(self, temperature):
+    def set_temperature(self, temperature: float | str) -> None:
         """Fix the temperature, or let it follow the data.
 
         Parameters
@@ -63,7 +63,7 @@ class Centers(nn.Module):
             self.temperature.fill_(temperature)
 
     @torch.no_grad()
-    def calibrate(self, distances):
+    def calibrate(self, distances: torch.Tensor) -> None:
         """Set the temperature from the whole data.
 
         Parameters
@@ -75,7 +75,7 @@ class Centers(nn.Module):
             self.temperature.copy_(margin_temperature(distances))
 
     @torch.no_grad()
-    def follow(self, distances):
+    def follow(self, distances: torch.Tensor) -> torch.Tensor:
         """Move the temperature towards that of a batch.
 
         Parameters

@@ -1,6 +1,9 @@
 """The whole network of a fit."""
 
+import torch
 from torch import nn
+
+from ._centers import Centers
 
 
 class ClusteringModel(nn.Module):
@@ -18,14 +21,22 @@ class ClusteringModel(nn.Module):
         Cluster centres; they exist once the autoencoder is pretrained.
     """
 
-    def __init__(self, encoder, decoder, classifier=None, centers=None):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        classifier: nn.Module | None = None,
+        centers: Centers | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.classifier = classifier
         self.centers = centers
 
-    def forward(self, x, n_decoded=None):
+    def forward(
+        self, x: torch.Tensor, n_decoded: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Map inputs to codes, and codes back to inputs.
 
         Parameters

@@ -54,7 +54,9 @@ class ConvEncoder(nn.Module):
        Adaptation. CVPR 2017 (the widths).
     """
 
-    def __init__(self, input_shape, n_components, n_hidden=500):
+    def __init__(
+        self, input_shape: tuple[int, ...], n_components: int, n_hidden: int = 500
+    ) -> None:
         super().__init__()
         if len(input_shape) != 3 or min(input_shape[1:]) < _SMALLEST_IMAGE:
             raise ValueError(
@@ -82,7 +84,7 @@ class ConvEncoder(nn.Module):
         )
         self.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map images to codes.
 
         Parameters
@@ -97,7 +99,7 @@ class ConvEncoder(nn.Module):
         """
         return self.layers(x)
 
-    def build_decoder(self):
+    def build_decoder(self) -> "ConvDecoder":
         """Return the mirrored decoder.
 
         Returns
@@ -121,7 +123,9 @@ class ConvDecoder(nn.Module):
         Width of the dense layer.
     """
 
-    def __init__(self, input_shape, n_components, n_hidden=500):
+    def __init__(
+        self, input_shape: tuple[int, ...], n_components: int, n_hidden: int = 500
+    ) -> None:
         super().__init__()
         channels, height, width = input_shape
         widths = _stage_widths(height, width)
@@ -140,7 +144,7 @@ class ConvDecoder(nn.Module):
         self.layers = nn.Sequential(*layers[:-1])
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, z):
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
         """Map codes to images.
 
         Parameters

@@ -3,6 +3,7 @@
 from itertools import pairwise
 from math import prod
 
+import torch
 from torch import nn
 
 
@@ -32,7 +33,12 @@ class DenseEncoder(nn.Module):
        ICML 2016 (the widths).
     """
 
-    def __init__(self, input_shape, n_components, hidden=(500, 500, 2000)):
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        n_components: int,
+        hidden: tuple[int, ...] = (500, 500, 2000),
+    ) -> None:
         super().__init__()
         self.input_shape = tuple(input_shape)
         self.n_components = n_components
@@ -40,7 +46,7 @@ class DenseEncoder(nn.Module):
         widths = (prod(self.input_shape), *self.hidden, n_components)
         self.layers = nn.Sequential(nn.Flatten(), *_dense_stack(widths))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map inputs to codes.
 
         Parameters
@@ -55,7 +61,7 @@ class DenseEncoder(nn.Module):
         """
         return self.layers(x)
 
-    def build_decoder(self):
+    def build_decoder(self) -> "DenseDecoder":
         """Return the mirrored decoder.
 
         Returns
@@ -79,12 +85,17 @@ class DenseDecoder(nn.Module):
         Widths of the hidden layers.
     """
 
-    def __init__(self, input_shape, n_components, hidden=(2000, 500, 500)):
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        n_components: int,
+        hidden: tuple[int, ...] = (2000, 500, 500),
+    ) -> None:
         super().__init__()
         widths = (n_components, *hidden, prod(input_shape))
         self.layers = nn.Sequential(*_dense_stack(widths), nn.Unflatten(1, tuple(input_shape)))
 
-    def forward(self, z):
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
         """Map codes to answers.
 
         Parameters

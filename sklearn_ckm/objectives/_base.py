@@ -1,5 +1,6 @@
 """What the training loop asks of a clustering objective."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -49,10 +50,10 @@ class BaseClusteringObjective(BaseEstimator):
     reseed_empty = False  # whether centres without rows are moved, see ConcreteKMeansObjective
     moves_centers = False  # whether move_centers is called after each update
 
-    def check_settings(self):
+    def check_settings(self) -> None:
         """Raise ``ValueError`` where a setting makes no sense; called once per fit."""
 
-    def start(self, centers):
+    def start(self, centers: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the state of one fit.
 
         Parameters
@@ -67,7 +68,7 @@ class BaseClusteringObjective(BaseEstimator):
         """
         return {}
 
-    def needs_all_rows(self, epoch):
+    def needs_all_rows(self, epoch: int) -> bool:
         """Whether :meth:`read_all_rows` must be called before an epoch.
 
         Parameters
@@ -82,7 +83,9 @@ class BaseClusteringObjective(BaseEstimator):
         """
         return False
 
-    def read_all_rows(self, state, distances, temperature):
+    def read_all_rows(
+        self, state: dict[str, torch.Tensor], distances: torch.Tensor, temperature: torch.Tensor
+    ) -> None:
         """Look at the whole target, before an epoch.
 
         Parameters
@@ -95,7 +98,9 @@ class BaseClusteringObjective(BaseEstimator):
             Scale of the logits.
         """
 
-    def move_centers(self, state, z, centers):
+    def move_centers(
+        self, state: dict[str, torch.Tensor], z: torch.Tensor, centers: torch.Tensor
+    ) -> None:
         """Move the centres after an update of the network, if `moves_centers` is set.
 
         Parameters
@@ -108,7 +113,7 @@ class BaseClusteringObjective(BaseEstimator):
             Changed in place.
         """
 
-    def log_probabilities(self, distances, temperature):
+    def log_probabilities(self, distances: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
         """Log-probability of each cluster given squared distances, in nats.
 
         Parameters
@@ -126,8 +131,16 @@ class BaseClusteringObjective(BaseEstimator):
         return (-distances / temperature).log_softmax(1)
 
     def step(
-        self, z, centers, temperature, *, progress=0.0, generator=None, index=None, state=None
-    ):
+        self,
+        z: torch.Tensor,
+        centers: torch.Tensor,
+        temperature: torch.Tensor | Callable[[torch.Tensor], torch.Tensor],
+        *,
+        progress: float = 0.0,
+        generator: torch.Generator | None = None,
+        index: torch.Tensor | None = None,
+        state: dict[str, torch.Tensor] | None = None,
+    ) -> ClusteringStep:
         """Loss of one batch.
 
         Parameters

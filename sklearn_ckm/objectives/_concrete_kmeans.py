@@ -1,11 +1,14 @@
 """Concrete k-means as an objective of the training loop."""
 
+from collections.abc import Callable
 from numbers import Real
+
+import torch
 
 from ..losses import concrete_kmeans_loss, squared_distances, straight_through_assignment
 from ..losses._concrete_kmeans import ESTIMATORS, FORMS
 from ._base import BaseClusteringObjective, ClusteringStep, current_temperature
-from ._schedules import check_schedule, scheduled
+from ._schedules import Schedule, check_schedule, scheduled
 
 
 class ConcreteKMeansObjective(BaseClusteringObjective):
@@ -72,15 +75,21 @@ class ConcreteKMeansObjective(BaseClusteringObjective):
     """
 
     def __init__(
-        self, *, form="B", estimator="reinmax", relaxation=1.0, noise=0.0, reseed_empty=False
-    ):
+        self,
+        *,
+        form: str = "B",
+        estimator: str = "reinmax",
+        relaxation: Schedule = 1.0,
+        noise: Schedule = 0.0,
+        reseed_empty: bool = False,
+    ) -> None:
         self.form = form
         self.estimator = estimator
         self.relaxation = relaxation
         self.noise = noise
         self.reseed_empty = reseed_empty
 
-    def check_settings(self):
+    def check_settings(self) -> None:
         """Raise ``ValueError`` where a setting makes no sense.
 
         Raises
@@ -96,8 +105,16 @@ class ConcreteKMeansObjective(BaseClusteringObjective):
         check_schedule(self.noise, "noise", is_valid=_is_nonnegative, wanted="at least 0")
 
     def step(
-        self, z, centers, temperature, *, progress=0.0, generator=None, index=None, state=None
-    ):
+        self,
+        z: torch.Tensor,
+        centers: torch.Tensor,
+        temperature: torch.Tensor | Callable[[torch.Tensor], torch.Tensor],
+        *,
+        progress: float = 0.0,
+        generator: torch.Generator | None = None,
+        index: torch.Tensor | None = None,
+        state: dict[str, torch.Tensor] | None = None,
+    ) -> ClusteringStep:
         """Loss of one batch; see :meth:`BaseClusteringObjective.step`."""
         distances = squared_distances(z, centers)
         logits = self.log_probabilities(distances, current_temperature(temperature, distances))

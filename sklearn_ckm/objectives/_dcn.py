@@ -1,5 +1,6 @@
 """Deep clustering network as an objective of the training loop."""
 
+from collections.abc import Callable
 from numbers import Real
 
 import torch
@@ -59,10 +60,10 @@ class DCNObjective(BaseClusteringObjective):
 
     moves_centers = True
 
-    def __init__(self, *, initial_count=100.0):
+    def __init__(self, *, initial_count: float = 100.0) -> None:
         self.initial_count = initial_count
 
-    def check_settings(self):
+    def check_settings(self) -> None:
         """Raise ``ValueError`` where a setting makes no sense.
 
         Raises
@@ -76,14 +77,22 @@ class DCNObjective(BaseClusteringObjective):
                 f"{self.initial_count!r}."
             )
 
-    def start(self, centers):
+    def start(self, centers: torch.Tensor) -> dict[str, torch.Tensor]:
         """Start the counts; see :class:`BaseClusteringObjective`."""
         shape, device = len(centers), centers.device
         return {"counts": torch.full((shape,), float(self.initial_count), device=device)}
 
     def step(
-        self, z, centers, temperature, *, progress=0.0, generator=None, index=None, state=None
-    ):
+        self,
+        z: torch.Tensor,
+        centers: torch.Tensor,
+        temperature: torch.Tensor | Callable[[torch.Tensor], torch.Tensor],
+        *,
+        progress: float = 0.0,
+        generator: torch.Generator | None = None,
+        index: torch.Tensor | None = None,
+        state: dict[str, torch.Tensor] | None = None,
+    ) -> ClusteringStep:
         """Loss of one batch; see :meth:`BaseClusteringObjective.step`."""
         distances = squared_distances(z, centers.detach())
         nearest = distances.min(1)
@@ -91,7 +100,9 @@ class DCNObjective(BaseClusteringObjective):
         return ClusteringStep(nearest.values.mean() / 2, distances, logits, nearest.indices)
 
     @torch.no_grad()
-    def move_centers(self, state, z, centers):
+    def move_centers(
+        self, state: dict[str, torch.Tensor], z: torch.Tensor, centers: torch.Tensor
+    ) -> None:
         """Move each centre to its running mean; see :class:`BaseClusteringObjective`."""
         nearest = squared_distances(z, centers).argmin(1)
         members = one_hot(nearest, len(centers)).to(z.dtype)  # (n, k)

@@ -1,5 +1,6 @@
 """Deep embedded clustering as an objective of the training loop."""
 
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import torch
@@ -60,11 +61,11 @@ class DECObjective(BaseClusteringObjective):
     {'alpha': 1.0, 'refresh_every': 2}
     """
 
-    def __init__(self, *, alpha=1.0, refresh_every=1):
+    def __init__(self, *, alpha: float = 1.0, refresh_every: int = 1) -> None:
         self.alpha = alpha
         self.refresh_every = refresh_every
 
-    def check_settings(self):
+    def check_settings(self) -> None:
         """Raise ``ValueError`` where a setting makes no sense.
 
         Raises
@@ -79,15 +80,19 @@ class DECObjective(BaseClusteringObjective):
                 f"Expected 'refresh_every' to be a positive int, got {self.refresh_every!r}."
             )
 
-    def needs_all_rows(self, epoch):
+    def needs_all_rows(self, epoch: int) -> bool:
         """Whether the target distribution is due; see :class:`BaseClusteringObjective`."""
         return epoch % self.refresh_every == 0
 
-    def read_all_rows(self, state, distances, temperature):
+    def read_all_rows(
+        self, state: dict[str, torch.Tensor], distances: torch.Tensor, temperature: torch.Tensor
+    ) -> None:
         """Compute the target distribution; see :class:`BaseClusteringObjective`."""
         state["target_distribution"] = target_distribution(self.log_probabilities(distances))
 
-    def log_probabilities(self, distances, temperature=None):
+    def log_probabilities(
+        self, distances: torch.Tensor, temperature: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Logarithm of the Student's t assignments; the temperature is not read.
 
         Parameters
@@ -105,8 +110,16 @@ class DECObjective(BaseClusteringObjective):
         return student_t_log_probabilities(distances, alpha=self.alpha)
 
     def step(
-        self, z, centers, temperature, *, progress=0.0, generator=None, index=None, state=None
-    ):
+        self,
+        z: torch.Tensor,
+        centers: torch.Tensor,
+        temperature: torch.Tensor | Callable[[torch.Tensor], torch.Tensor],
+        *,
+        progress: float = 0.0,
+        generator: torch.Generator | None = None,
+        index: torch.Tensor | None = None,
+        state: dict[str, torch.Tensor] | None = None,
+    ) -> ClusteringStep:
         """Loss of one batch; see :meth:`BaseClusteringObjective.step`."""
         if index is None or not state:
             raise ValueError(

@@ -1,5 +1,9 @@
 """Settings that change over the epochs: a constant, a (start, end) pair or a callable."""
 
+from collections.abc import Callable
+
+Schedule = float | tuple[float, float] | Callable[[float], float]
+
 
 def check_schedule(value, name, *, is_valid, wanted):
     """Raise ``ValueError`` unless `value` is a valid constant, a pair of them or a callable."""

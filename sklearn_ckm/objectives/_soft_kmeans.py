@@ -1,10 +1,13 @@
 """Soft k-means as an objective of the training loop."""
 
+from collections.abc import Callable
 from numbers import Real
+
+import torch
 
 from ..losses import soft_kmeans_loss, squared_distances
 from ._base import BaseClusteringObjective, ClusteringStep, current_temperature
-from ._schedules import check_schedule, scheduled
+from ._schedules import Schedule, check_schedule, scheduled
 
 
 class SoftKMeansObjective(BaseClusteringObjective):
@@ -48,10 +51,10 @@ class SoftKMeansObjective(BaseClusteringObjective):
     {'sharpness': (0.1, 10.0)}
     """
 
-    def __init__(self, *, sharpness=1.0):
+    def __init__(self, *, sharpness: Schedule = 1.0) -> None:
         self.sharpness = sharpness
 
-    def check_settings(self):
+    def check_settings(self) -> None:
         """Raise ``ValueError`` where a setting makes no sense.
 
         Raises
@@ -62,8 +65,16 @@ class SoftKMeansObjective(BaseClusteringObjective):
         check_schedule(self.sharpness, "sharpness", is_valid=_is_positive, wanted="positive")
 
     def step(
-        self, z, centers, temperature, *, progress=0.0, generator=None, index=None, state=None
-    ):
+        self,
+        z: torch.Tensor,
+        centers: torch.Tensor,
+        temperature: torch.Tensor | Callable[[torch.Tensor], torch.Tensor],
+        *,
+        progress: float = 0.0,
+        generator: torch.Generator | None = None,
+        index: torch.Tensor | None = None,
+        state: dict[str, torch.Tensor] | None = None,
+    ) -> ClusteringStep:
         """Loss of one batch; see :meth:`BaseClusteringObjective.step`."""
         distances = squared_distances(z, centers)
         logits = self.log_probabilities(distances, current_temperature(temperature, distances))

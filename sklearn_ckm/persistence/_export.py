@@ -5,6 +5,8 @@ import importlib
 import json
 import os
 import warnings
+from os import PathLike
+from typing import Any
 
 import numpy as np
 import torch
@@ -114,7 +116,7 @@ class _Assignment(nn.Module):
         return (*self.head(z), z)
 
 
-def to_exported_program(estimator):
+def to_exported_program(estimator: Any) -> torch.export.ExportedProgram:
     """Export what a fitted estimator answers as a graph of ``torch.export``.
 
     The graph reads raw rows and holds the input scaling, the encoder and the assignment. It runs
@@ -195,7 +197,7 @@ def _example_rows(estimator):
     return torch.zeros(_EXAMPLE_ROWS, *shape, dtype=dtype)
 
 
-def to_onnx(estimator, path):
+def to_onnx(estimator: Any, path: str | PathLike[str]) -> None:
     """Write what a fitted estimator answers into an ONNX file.
 
     Parameters

@@ -3,6 +3,7 @@
 # License: BSD-3-Clause
 
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -71,14 +72,19 @@ class ImageFormatter(TransformerMixin, BaseEstimator):
     """
 
     def __init__(
-        self, image_shape=(1, 28, 28), *, flatten=False, image_format="auto", value_range=None
-    ):
+        self,
+        image_shape: tuple[int, int, int] = (1, 28, 28),
+        *,
+        flatten: bool = False,
+        image_format: str = "auto",
+        value_range: tuple[float, float] | None = None,
+    ) -> None:
         self.image_shape = image_shape
         self.flatten = flatten
         self.image_format = image_format
         self.value_range = value_range
 
-    def fit(self, X=None, y=None):
+    def fit(self, X: Any = None, y: Any = None) -> Self:
         """Check the parameters; nothing is learned.
 
         Parameters
@@ -96,7 +102,7 @@ class ImageFormatter(TransformerMixin, BaseEstimator):
         self._check_params()
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Bring images to the common form.
 
         Parameters
@@ -137,7 +143,7 @@ class ImageFormatter(TransformerMixin, BaseEstimator):
         return out.reshape(n_samples, -1) if self.flatten else out
 
     @available_if(_is_flat)
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the output columns, ``pixel_<channel>_<row>_<column>``.
 
         Available if `flatten` is set: images have no columns to name.

@@ -3,9 +3,11 @@
 # License: BSD-3-Clause
 
 import sys
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.utils import _safe_indexing
 
 from ._domains import split_domains
@@ -14,7 +16,9 @@ from ._labels import UNLABELLED, _is_homogeneous, check_labels
 _LARGEST_EXACT_FLOAT = 2**53  # ints up to it survive as float64
 
 
-def stack_domains(X_src, y_src, X_tgt, y_tgt=None):
+def stack_domains(
+    X_src: ArrayLike, y_src: ArrayLike | None, X_tgt: ArrayLike, y_tgt: ArrayLike | None = None
+) -> tuple[Any, np.ndarray | None, np.ndarray]:
     """Stack the rows of two domains and tag them, for a Pipeline or a search.
 
     ``fit(X, y, sample_domain=sample_domain)`` of the result gives the model that
@@ -85,7 +89,9 @@ def stack_domains(X_src, y_src, X_tgt, y_tgt=None):
     return _concatenate(X_src, X_tgt, library), y, sample_domain
 
 
-def unstack_domains(X, y, sample_domain):
+def unstack_domains(
+    X: ArrayLike, y: ArrayLike | None, sample_domain: ArrayLike
+) -> tuple[Any, np.ndarray | None, Any, np.ndarray | None]:
     """Take stacked rows of two domains apart.
 
     The inverse of :func:`stack_domains`, for rows in any order and any number of domains: all
