@@ -16,18 +16,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from .._deep_clusterer import BaseDeepClusterer
 from .._training._phases import class_means, start_centers_apart
 from ..objectives import BaseClusteringObjective
+from ._center_names import name_centers
 from ._target_classifier import TargetClassifierMixin
-
-
-def _with_unknown(named, unknown):
-    """Append a class: in the dtype of the others where it is of their kind, else as objects."""
-    added, kinds = np.asarray(unknown), named.dtype.kind
-    kinds = "iu" if kinds in "iu" else kinds
-    if added.ndim == 0 and added.dtype.kind in kinds and np.result_type(named, added).kind in kinds:
-        return np.append(named, added)
-    classes = np.empty(len(named) + 1, dtype=object)
-    classes[:-1], classes[-1] = named.tolist(), unknown
-    return classes
 
 
 class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
@@ -327,7 +317,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
             if n_clusters == "auto":
                 self.classes_ = named  # until the centres are counted
             else:
-                classes = self._name_centers(named, n_clusters)
+                classes = name_centers(named, n_clusters, self.unknown_label)
                 self._check_same_classes(classes, "classes_", "target")
                 self.classes_ = classes
             self.source_classes_ = domains.source_classes
@@ -425,7 +415,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
     def _estimate_n_clusters(self, z, seed):
         """As without labels, but at least one for each labelled class."""
         n_clusters = max(super()._estimate_n_clusters(z, seed), self._n_named)
-        self.classes_ = self._name_centers(self.classes_, n_clusters)
+        self.classes_ = name_centers(self.classes_, n_clusters, self.unknown_label)
         return n_clusters
 
     def _check_n_clusters(self, named):
@@ -441,17 +431,3 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
                 stacklevel=4,  # the caller of fit
             )
         return max(n_clusters, len(named))
-
-    def _name_centers(self, named, n_clusters):
-        """Return the classes, with the unknown one where there are further centres."""
-        if n_clusters == len(named):
-            return named
-        unknown = self.unknown_label
-        if isinstance(unknown, str) and unknown == "auto":
-            unknown = -1 if isinstance(named.tolist()[0], Real) else "unknown"
-        if unknown in named.tolist():
-            raise ValueError(
-                f"Expected an unknown_label that is no target class, got {unknown!r} and the "
-                f"classes {named.tolist()}. Choose another name for rows at unnamed centres."
-            )
-        return _with_unknown(named, unknown)
