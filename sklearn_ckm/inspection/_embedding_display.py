@@ -15,10 +15,20 @@ from sklearn.utils._plotting import _validate_style_kwargs
 
 from ..utils._random import check_local_random_state, check_seed
 from ._fitted_rows import FittedClusterer, read_domain_rows
-from ._plotting import DARK_GREY, GREY, MARKERS, as_text, check_axes, group_style, place_legend
+from ._plotting import (
+    DARK_GREY,
+    GREY,
+    MARKERS,
+    as_text,
+    check_axes,
+    group_style,
+    place_legend,
+    wrap_text,
+)
 
 _METHODS = ("auto", "pca", "umap")
 _UNLABELLED = -1
+_LINE = 24  # letters of a line of the legend
 _SHORT = 2  # letters that fit into a circle
 
 
@@ -335,7 +345,8 @@ class EmbeddingDisplay:
         if self.source_labels is None or len(self.source_names) > len(MARKERS):
             return [(None, MARKERS[0], "source")]
         groups = [
-            (i, MARKERS[i], as_text(f"source {name}")) for i, name in enumerate(self.source_names)
+            (i, MARKERS[i], as_text(wrap_text(f"source {name}", _LINE)))
+            for i, name in enumerate(self.source_names)
         ]
         return [*groups, (_UNLABELLED, ".", "source, unlabelled")]
 
@@ -388,7 +399,7 @@ class EmbeddingDisplay:
         from matplotlib.lines import Line2D
 
         handles = [
-            Line2D([], [], linestyle="", label=as_text(name), **group_style(i))
+            Line2D([], [], linestyle="", label=as_text(wrap_text(name, _LINE)), **group_style(i))
             for i, name in enumerate(self.names)
         ]
         if (self.labels == _UNLABELLED).any():

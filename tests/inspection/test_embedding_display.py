@@ -274,3 +274,14 @@ def test_inputs_and_settings_are_left_as_they_were(pyplot, adapter, data):
     assert dict(pyplot.rcParams) == before[0]
     np.testing.assert_array_equal(data.X_tgt, before[1])
     assert sorted(vars(adapter)) == before[2]
+
+
+def test_long_names_leave_room_for_the_points(long_names):
+    points, labels = np.zeros((5, 2)), np.arange(5)
+    short = EmbeddingDisplay(points, labels, list("abcde")).plot()
+    long = EmbeddingDisplay(points, labels, long_names).plot()
+    widths = []
+    for display in (short, long):
+        display.figure_.draw_without_rendering()
+        widths.append(display.ax_.get_window_extent().width)
+    assert widths[1] > 0.6 * widths[0]
