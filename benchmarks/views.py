@@ -219,6 +219,8 @@ def fit_and_score(task, arm, run):
         row[f"epochs_to_{milestone:.0%}"] = reached[0] if reached else ""
     last = tuned[-1]
     row["smallest_share"] = round(last["min_cluster_fraction"], 4)
+    for term in ("consistency", "balance"):  # of no label; do they tell good fits from poor ones?
+        row[term] = round(last.get(term, float("nan")), 4)
     row["stop_reason"] = model.stop_reason_
     row["n_source"] = len(task.X_src) if arm.has_source else 0
     row["seconds"] = round(seconds, 1)
@@ -227,7 +229,7 @@ def fit_and_score(task, arm, run):
 
 def n_steps(*sizes):
     """Updates of an epoch over domains of these sizes, at the default batch size."""
-    batch_size = int(np.clip(max(sizes) // 32, 32, 256))
+    batch_size = int(np.clip(max(sizes) // 64, 32, 256))
     return max(-(-n // min(batch_size, n)) for n in sizes)
 
 

@@ -17,7 +17,7 @@ from ._training._optimizers import resolve_optimizer
 from ._training._phases import TrainingData, TrainingSettings
 from .utils._input import ACCEPTED_DTYPES, InputScaler, as_rows, check_image_shape
 
-_BATCHES_PER_EPOCH = 32  # wanted by batch_size="auto", within these limits of its size
+_BATCHES_PER_EPOCH = 64  # wanted by batch_size="auto", within these limits of its size
 _BATCH_LIMITS = 32, 256
 _CALLBACK_ATTRIBUTES = "_callback_fit_ctx", "_skl_callbacks_to_teardown"
 

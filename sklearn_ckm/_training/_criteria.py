@@ -11,16 +11,18 @@ from ..losses import (
     view_consistency_loss,
 )
 
-_FIRST_SOFTNESS = 6.0  # factor on the temperature, as the fine-tuning starts
-_SOFT_SHARE = 0.5  # of the epochs, over which the factor falls to 1
+_FIRST_SOFTNESS = 6.0  # factor on the temperature of views, as the fine-tuning starts
+_FIRST_BALANCE = 3.0  # factor on the weight of the balance, likewise
+_SOFT_SHARE = 0.5  # of the epochs, over which both factors fall to 1
 
 
-def softness(progress):
-    """Factor on the temperature of the consistency, falling to 1.
+def early_factor(first, progress):
+    """Factor that falls from `first` to 1 over the first half of the epochs.
 
-    Soft assignments let rows leave the cluster in which k-means put them.
+    Soft assignments let rows leave the cluster in which k-means put them, and a strong balance
+    keeps centres from leaving two classes to one of them; later, sizes may differ more.
     """
-    return _FIRST_SOFTNESS ** max(0.0, 1 - progress / _SOFT_SHARE)
+    return first ** max(0.0, 1 - progress / _SOFT_SHARE)
 
 
 class ReconstructionCriterion(nn.Module):
@@ -58,7 +60,8 @@ class JointCriterion(nn.Module):
     lambda_balance : float, default=0.0
         Weight of the balance of the clusters over the target and its view.
     starts_soft : bool, default=True
-        Whether the temperature of both starts at a multiple of that of the centres.
+        Whether the temperature of both starts at a multiple of that of the centres, and the weight
+        of the balance at one of its own.
     """
 
     def __init__(
@@ -110,7 +113,8 @@ class JointCriterion(nn.Module):
         if n_views:
             terms.update(self._consistency(step.distances, z_views, model.centers, progress))
             loss = loss + self.lambda_consistency * terms["consistency"]
-            loss = loss + self.lambda_balance * terms["balance"]
+            weight = self.lambda_balance * self._early_factor(_FIRST_BALANCE, progress)
+            loss = loss + weight * terms["balance"]
         if model.classifier is not None and batch.y is not None:
             terms["classification"] = classification_loss(
                 model.classifier(z_source).float(), batch.y
@@ -128,10 +132,10 @@ class JointCriterion(nn.Module):
 
     def is_settled(self, progress):
         """Whether the terms are what they will be at the end, so that training may stop."""
-        return not self.compares_views or self._softness(progress) == 1.0
+        return not self.compares_views or self._early_factor(_FIRST_SOFTNESS, progress) == 1.0
 
-    def _softness(self, progress):
-        return softness(progress) if self.starts_soft else 1.0
+    def _early_factor(self, first, progress):
+        return early_factor(first, progress) if self.starts_soft else 1.0
 
     def _with_views(self, batch, n_views, generator):
         """Rows of the batch, the source's and the labelled ones changed, and views of the target.
@@ -156,7 +160,7 @@ class JointCriterion(nn.Module):
     def _consistency(self, distances, z_views, centers, progress):
         """Agreement of the target with its view, and balance of the clusters over both."""
         with torch.autocast(z_views.device.type, enabled=False):
-            temperature = centers.temperature * self._softness(progress)
+            temperature = centers.temperature * self._early_factor(_FIRST_SOFTNESS, progress)
             log_p, log_p_view = (
                 self.objective.log_probabilities(d, temperature)
                 for d in (distances, squared_distances(z_views, centers.positions))

@@ -64,8 +64,8 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         views.
     lambda_balance : float, default=10.0
         Weight of the divergence of the clusters' mean probabilities in a batch from equal shares,
-        in nats. Much below `lambda_consistency`, clusters fall empty; where it is as large, shares
-        may differ severalfold. Not used without views.
+        in nats; three times as strong at first. Much below `lambda_consistency`, clusters fall
+        empty; much above, unequal classes are cut to equal shares. Not used without views.
     temperature : "auto" or float, default="auto"
         Scale T of the logits, in squared units of the embedding. ``"auto"`` keeps the median gap
         between the two nearest centres at six nats. 1.0, with ``augmentation=None``, is the
@@ -86,7 +86,7 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
     n_iter_no_change : int, default=10
         See `tol`.
     batch_size : int or "auto", default="auto"
-        Rows in a batch. ``"auto"`` is one thirty-second of the rows, at least 32 and at most 256:
+        Rows in a batch. ``"auto"`` is one sixty-fourth of the rows, at least 32 and at most 256:
         a few hundred rows in batches of 256 would be trained for too few steps.
     lr : float, default=1e-3
         Learning rate of both phases.
@@ -168,10 +168,12 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
     between the cluster probabilities of a row and of its view, and `lambda_balance` times the
     divergence of the mean probabilities from equal shares. With equal weights, and where a row and
     its view agree, their sum is, up to a constant, the negative mutual information of rows and
-    clusters. The temperature of these two terms starts at six times `temperature_` and falls to it
-    over the first half of `max_epochs` (not in a warm start, and not with ``objective="dec"``,
-    whose assignments know no temperature): soft assignments let rows leave the cluster in which
-    k-means put them. With both weights 0 the target has no views.
+    clusters. The temperature of these two terms starts at six times `temperature_` (not with
+    ``objective="dec"``, whose assignments know no temperature), the weight of the second at three
+    times `lambda_balance`, and both fall over the first half of `max_epochs`, but for a warm start:
+    soft assignments let rows leave the cluster in which k-means put them, and a strong balance
+    keeps two centres from sharing a class while another holds several. With both weights 0 the
+    target has no views.
     What a view must not change is a matter of the data: a 6 that is turned around is a 9, and noise
     of a tenth of its spread may be all that a feature tells. Clusters whose sizes differ tenfold
     can be split and merged for the sake of balance: a smaller `lambda_balance` lets them be, at

@@ -57,8 +57,8 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         views.
     lambda_balance : float, default=10.0
         Weight of the divergence of the clusters' mean probabilities in a batch from equal shares,
-        in nats. Much below `lambda_consistency`, clusters fall empty; where it is as large, shares
-        may differ severalfold. Not used without views.
+        in nats; three times as strong at first. Much below `lambda_consistency`, clusters fall
+        empty; much above, unequal classes are cut to equal shares. Not used without views.
     temperature : "auto" or float, default="auto"
         Scale T of the logits; 1.0, with ``augmentation=None``, is the literal method of the paper.
     source_sampling : {"balanced", "natural"}, default="balanced"
@@ -83,7 +83,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         See `tol`.
     batch_size : int or "auto", default="auto"
         Rows of each domain in a batch; a domain with fewer rows gives all it has. ``"auto"`` is
-        one thirty-second of the larger domain, at least 32 and at most 256.
+        one sixty-fourth of the larger domain, at least 32 and at most 256.
     lr : float, default=1e-3
         Learning rate of both phases.
     optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"

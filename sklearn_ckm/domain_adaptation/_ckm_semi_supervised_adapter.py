@@ -65,8 +65,8 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         views.
     lambda_balance : float, default=10.0
         Weight of the divergence of the clusters' mean probabilities in a batch from equal shares,
-        in nats. Much below `lambda_consistency`, clusters fall empty; where it is as large, shares
-        may differ severalfold. Not used without views.
+        in nats; three times as strong at first. Much below `lambda_consistency`, clusters fall
+        empty; much above, unequal classes are cut to equal shares. Not used without views.
     unknown_label : object, default="auto"
         Name of the rows at unnamed centres, if there are any; no labelled row may carry it.
         ``"auto"`` is -1 for numeric classes and ``"unknown"`` for others.
@@ -90,7 +90,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         See `tol`.
     batch_size : int or "auto", default="auto"
         Rows of each domain in a batch; a domain with fewer rows gives all it has. ``"auto"`` is
-        one thirty-second of the larger domain, at least 32 and at most 256. The labelled target
+        one sixty-fourth of the larger domain, at least 32 and at most 256. The labelled target
         rows come on top: all in every batch, or 256 at a time where there are more.
     lr : float, default=1e-3
         Learning rate of both phases.

@@ -12,7 +12,7 @@ from _oracles import (
 from torch import nn
 
 from sklearn_ckm._training._batches import Batch
-from sklearn_ckm._training._criteria import JointCriterion, ReconstructionCriterion, softness
+from sklearn_ckm._training._criteria import JointCriterion, ReconstructionCriterion, early_factor
 from sklearn_ckm.augmentation import ImageAugmentation, TableAugmentation
 from sklearn_ckm.losses import classification_loss, reconstruction_loss
 from sklearn_ckm.modules import Centers, ClusteringModel
@@ -661,8 +661,18 @@ def test_training_may_stop_once_the_terms_are_what_they_will_be(
     assert [criterion.is_settled(progress) for progress in (0.0, 0.4, 0.5)] == expected
 
 
-def test_softness_falls_to_one_and_stays_there():
-    values = [softness(progress) for progress in np.linspace(0, 1, 21)]
+@pytest.mark.parametrize(("progress", "factor"), [(0.0, 3.0), (0.25, 3.0**0.5), (0.5, 1.0)])
+def test_balance_weighs_more_at_first(progress, factor):
+    model, batch = make_model(), make_shots()
+    kwargs = {"progress": progress, "weights": {"lambda_balance": 0.6}}
+    terms, _ = run_views(model, batch, **kwargs)
+    zero, _ = run_views(model, batch, progress=progress, weights={"lambda_consistency": 1e-30})
+    weighed = terms["loss"].item() - zero["loss"].item()
+    assert weighed == pytest.approx(0.6 * factor * terms["balance"].item(), rel=1e-3)
+
+
+def test_early_factor_falls_to_one_and_stays_there():
+    values = [early_factor(6.0, progress) for progress in np.linspace(0, 1, 21)]
     assert (np.diff(values[:11]) < 0).all()
     assert values[10:] == [1.0] * 11
 
