@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from numbers import Integral, Real
 from os import PathLike
@@ -208,37 +209,37 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         n_phases = 2 if self.n_init == 1 else 2 + int(self.n_init)
         tasks = FitTasks(self, X_target, n_phases, learned)
         settings = replace(settings, tasks=tasks)
-        checkpoint = self._make_checkpoint(data, seed)
-        if checkpoint is not None:
-            seed = checkpoint.keep_seed(seed)
-            settings = replace(settings, checkpoint=checkpoint)
+        with self._make_checkpoint(data, seed) or nullcontext() as checkpoint:
+            if checkpoint is not None:
+                seed = checkpoint.keep_seed(seed)
+                settings = replace(settings, checkpoint=checkpoint)
 
-        if not tunes_source:
-            n_classes = 0
-        if is_started:
-            if n_clusters == "auto":
-                n_clusters = self.n_clusters_
-            pretrained = self._continue_from(self._net.module_, n_clusters, n_classes, device)
-        else:
-            pretrained = self._pretrain(data, settings, n_classes, seed)
-            vars(self).pop("n_clusters_curve_", None)
-            if n_clusters == "auto":
-                z = embed_training_rows(
-                    pretrained.model, data.target, device, phase="pretrain", lr=self.lr
-                )
-                n_clusters = self._estimate_n_clusters(z, seed)
-        tasks.history = pretrained.history
-        if not tunes_source:
-            data = replace(data, source=None, y_source=None)
-        with HeldInterrupts() as interrupts:  # from here on, they leave a fitted model
-            settings = replace(settings, interrupts=interrupts)
-            net = self._finetune(pretrained, data, settings, criterion, int(n_clusters), seed)
-            vars(self).update(learned)
-            self._set_learned(net, data, pretrained.history)
-            tasks.finish()
-            is_interrupted = interrupts.is_pending or self.stop_reason_ == "interrupted"
-            if checkpoint is not None and not is_interrupted:
-                checkpoint.clear()
+            if not tunes_source:
+                n_classes = 0
+            if is_started:
+                if n_clusters == "auto":
+                    n_clusters = self.n_clusters_
+                pretrained = self._continue_from(self._net.module_, n_clusters, n_classes, device)
+            else:
+                pretrained = self._pretrain(data, settings, n_classes, seed)
+                vars(self).pop("n_clusters_curve_", None)
+                if n_clusters == "auto":
+                    z = embed_training_rows(
+                        pretrained.model, data.target, device, phase="pretrain", lr=self.lr
+                    )
+                    n_clusters = self._estimate_n_clusters(z, seed)
+            tasks.history = pretrained.history
+            if not tunes_source:
+                data = replace(data, source=None, y_source=None)
+            with HeldInterrupts() as interrupts:  # from here on, they leave a fitted model
+                settings = replace(settings, interrupts=interrupts)
+                net = self._finetune(pretrained, data, settings, criterion, int(n_clusters), seed)
+                vars(self).update(learned)
+                self._set_learned(net, data, pretrained.history)
+                tasks.finish()
+                is_interrupted = interrupts.is_pending or self.stop_reason_ == "interrupted"
+                if checkpoint is not None and not is_interrupted:
+                    checkpoint.clear()
         self._tell_interrupt(interrupts)
         return self
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import joblib
@@ -351,6 +352,25 @@ def test_tags_are_the_only_request_of_the_adapter():
     assert requests.fit.requests == {"sample_domain": True}
     assert requests.fit_predict.requests == {"sample_domain": True}
     assert requests.score.requests == {"sample_domain": True, "sample_weight": None}
+
+
+class Writer(Callback):
+    """As those of skorch that log to a file: cannot be copied, and writes numbers."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.rows = []
+
+    def on_epoch_end(self, net, **kwargs):
+        row = {k: float(v) for k, v in net.history[-1].items() if k != "batches"}
+        self.rows.append((net.phase, row))
+
+
+def test_callback_that_cannot_be_copied_is_called_itself(make):
+    writer = Writer()
+    model = fit(make(callbacks=[writer]))
+    assert [phase for phase, _ in writer.rows] == [row["phase"] for row in model.history_]
+    assert_same_answers(model, fit(make()))
 
 
 # cache ------------------------------------------------------------------------------------------

@@ -1,13 +1,16 @@
 """A folder in which a fit keeps its state, so that one that was killed goes on."""
 
+import io
 import json
 import os
 import pickle
 import shutil
 import uuid
+from itertools import count
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from skorch.callbacks import PrintLog
 
 from ._fit_tasks import PhaseTask
@@ -18,19 +21,43 @@ from ._state import restore_state
 class Checkpoint:
     """State of the phases of one fit: a file for each, written after every epoch.
 
-    What lies between the phases is computed again, for it follows from the seed.
+    What lies between the phases is computed again, for it follows from the seed. Within a ``with``
+    block the state is this fit's alone; equal fits at the same time have states of their own.
 
     Parameters
     ----------
     folder : str or path
-        Shared by as many fits as one likes. Equal ones at the same time share a state, which is of
-        no harm, for they come to the same model.
+        Shared by as many fits as one likes.
     key : str
         Tells this fit from others.
     """
 
     def __init__(self, folder, key):
-        self.folder = Path(folder) / key
+        self._parent, self._key = Path(folder), key
+
+    def __enter__(self):
+        """Take the first state of this key that no running fit has.
+
+        Raises
+        ------
+        OSError
+            If there is no folder to write to.
+        """
+        for i in count():
+            self.folder = self._parent / (f"{self._key}-{i}" if i else self._key)
+            self._lock = FileLock(self.folder.with_suffix(".lock"))
+            try:
+                self._parent.mkdir(parents=True, exist_ok=True)
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            except OSError as error:
+                raise _unwritable(self._parent, error) from error
+            return self
+
+    def __exit__(self, *error):
+        Path(self._lock.lock_file).unlink(missing_ok=True)
+        self._lock.release()
 
     def keep_seed(self, seed):
         """Return the seed of the broken fit, or keep `seed` as that of this one.
@@ -60,7 +87,7 @@ class Checkpoint:
 
     def clear(self):
         """Remove what was kept: the fit is done."""
-        shutil.rmtree(self.folder, ignore_errors=True)  # an equal fit may have done so already
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class PhaseCheckpoint:
@@ -85,7 +112,7 @@ class PhaseCheckpoint:
         state : dict
             From :func:`take_state`.
         """
-        callbacks = {name: _pickled(callback) for name, callback in _resumed_callbacks(net)}
+        callbacks = {name: _pickled(callback, net) for name, callback in _resumed_callbacks(net)}
         content = {"state": state, "history": list(net.history), "callbacks": callbacks}
         _write(self.path, lambda file: torch.save(content, file))
 
@@ -115,12 +142,12 @@ class PhaseCheckpoint:
         net.history[:] = history
         for name, callback in _resumed_callbacks(net):
             if callbacks.get(name) is not None:
-                vars(callback).update(vars(pickle.loads(callbacks[name])))
+                vars(callback).update(vars(_Unpickler(callbacks[name], net).load()))
         restore_state(net, batches, _on_device(state, torch.device(net.device)))
 
 
 def _write(path, write):
-    """Write a file beside its place, then move it there; equal fits may do so at the same time."""
+    """Write a file beside its place, then move it there."""
     beside = path.with_suffix(f".{uuid.uuid4().hex}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,10 +155,14 @@ def _write(path, write):
             write(file)
         os.replace(beside, path)
     except (OSError, RuntimeError) as error:  # torch tells a full disk by the latter
-        raise OSError(
-            f"Expected a folder that can be written to in checkpoint, got "
-            f"{str(path.parent.parent)!r} ({error}). Choose another one, or checkpoint=None."
-        ) from error
+        raise _unwritable(path.parent.parent, error) from error
+
+
+def _unwritable(folder, error):
+    return OSError(
+        f"Expected a folder that can be written to in checkpoint, got {str(folder)!r} ({error}). "
+        "Choose another one, or checkpoint=None."
+    )
 
 
 def _unreadable(what, path, reason):
@@ -147,12 +178,40 @@ def _resumed_callbacks(net):
     return [(name, callback) for name, callback in net.callbacks_ if not isinstance(callback, ours)]
 
 
-def _pickled(callback):
+def _pickled(callback, net):
     """Bytes of a callback; None for one that holds what cannot be kept, such as an open file."""
+    file = io.BytesIO()
     try:
-        return pickle.dumps(callback)
+        _Pickler(file, net).dump(callback)
     except Exception:
         return None
+    return file.getvalue()
+
+
+class _Pickler(pickle.Pickler):
+    """Leaves out what a callback holds of the net: a rate schedule has the optimiser."""
+
+    def __init__(self, file, net):
+        super().__init__(file)
+        self.names = {id(part): name for name, part in _parts(net).items()}
+
+    def persistent_id(self, value):
+        return self.names.get(id(value))
+
+
+class _Unpickler(pickle.Unpickler):
+    """Puts in what :class:`_Pickler` left out, from another net."""
+
+    def __init__(self, content, net):
+        super().__init__(io.BytesIO(content))
+        self.parts = _parts(net)
+
+    def persistent_load(self, name):
+        return self.parts[name]
+
+
+def _parts(net):
+    return {"net": net, "module": net.module_, "optimizer": net.optimizer_}
 
 
 def _on_device(value, device):

@@ -7,7 +7,7 @@ from math import inf, isfinite
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 
 from ._criteria import JointCriterion, ReconstructionCriterion
 from ._divergence import DivergenceError, divergence_error
@@ -137,6 +137,10 @@ class PhaseNet(NeuralNet):
         self.is_slowed = True
         for group in self.optimizer_.param_groups:
             group["lr"] *= _SLOWER
+        for _, callback in self.callbacks_:
+            if isinstance(callback, LRScheduler):  # most schedules are factors on these
+                schedule = callback.lr_scheduler_
+                schedule.base_lrs = [lr * _SLOWER for lr in schedule.base_lrs]
         warnings.warn(
             f"{error} Training went back to the epoch before, and on with a tenth of the rate.",
             ConvergenceWarning,
@@ -180,7 +184,6 @@ class PhaseNet(NeuralNet):
                 self.history.record_batch("train_loss", terms["loss"].item())
                 self.history.record_batch("train_batch_size", len(batch.x))
                 self.notify("on_batch_end", batch=batch, training=True, loss=terms["loss"])
-        self.history.record("phase", self.phase)
         means = dict(zip(terms, (totals / n_batches).tolist(), strict=True))
         self._check_finite(means)
         for name, value in means.items():

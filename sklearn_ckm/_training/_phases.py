@@ -93,7 +93,7 @@ class TrainingSettings:
 
     def net_kwargs(self, seed, description):
         """Parameters of a net of one phase."""
-        callbacks = copy.deepcopy(list(self.callbacks or []))
+        callbacks = [_copied(callback) for callback in self.callbacks or []]
         phase_task = None if self.tasks is None else self.tasks.of_phase(description)
         if phase_task is not None:
             callbacks.append(("phase_task", phase_task))
@@ -159,6 +159,14 @@ def pretrain(model, data, settings, *, max_epochs, seed):
     with torch_seed(seed, settings.device):
         net.fit(batches)
     return epoch_records(net), named_state(net.optimizer_, net.module_)
+
+
+def _copied(callback):
+    """A copy for one phase; a callback that cannot be copied, as it has a file open, as it is."""
+    try:
+        return copy.deepcopy(callback)
+    except TypeError:
+        return callback
 
 
 def run_phase(model, criterion, batches, settings, *, phase, max_epochs, seed):

@@ -413,26 +413,47 @@ def test_what_cannot_be_told_apart_is_refused(tmp_path):
     assert not os.listdir(tmp_path)
 
 
-def test_equal_fits_at_a_time_do_not_disturb_each_other(tmp_path):
-    folder = tmp_path / "folder"
-
-    class StartsAnother(Callback):
-        started = False
+@pytest.mark.parametrize("random_state", [None, 0])
+def test_equal_fits_at_a_time_have_states_of_their_own(tmp_path, random_state):
+    class FitsAnother(Callback):
+        others = []
 
         def on_epoch_end(self, net, **kwargs):
-            if net.phase == "finetune" and len(net.history) == 2 and not StartsAnother.started:
-                StartsAnother.started = True
-                other = Checkpoint(folder, "key")
-                other.keep_seed(0)
-                other.clear()
+            if net.phase == "finetune" and len(net.history) == 2 and not self.others:
+                other = make("clusterer", checkpoint=tmp_path, random_state=random_state)
+                self.others.append(other)
+                assert len(list(tmp_path.glob("*.lock"))) == 1
+                fit("clusterer", other)
+                assert len(list(tmp_path.glob("*.lock"))) == 1
 
-    model = make("clusterer", checkpoint=folder, callbacks=[StartsAnother()])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sklearn_ckm._deep_clusterer.hash_fit", lambda *args, **kwargs: "key")
-        fit("clusterer", model)
-    assert StartsAnother.started
-    assert_equal_models(model, fit("clusterer", make("clusterer")))
-    assert not os.listdir(folder)
+        model = make("clusterer", checkpoint=tmp_path, callbacks=[FitsAnother()])
+        model = fit("clusterer", model.set_params(random_state=random_state))
+    (other,) = FitsAnother.others
+    if random_state is None:
+        assert not np.array_equal(model.transform(X_TGT), other.transform(X_TGT))
+    else:
+        assert_equal_models(model, other)
+        assert_equal_models(model, fit("clusterer", make("clusterer")))
+    assert not os.listdir(tmp_path)
+
+
+def test_fits_broken_at_a_time_all_go_on(tmp_path):
+    with Checkpoint(tmp_path, "key") as first, Checkpoint(tmp_path, "key") as second:
+        assert [first.keep_seed(1), second.keep_seed(2)] == [1, 2]
+    with Checkpoint(tmp_path, "key") as first, Checkpoint(tmp_path, "key") as second:
+        assert [first.keep_seed(3), second.keep_seed(4)] == [1, 2]
+        first.clear()
+        assert second.keep_seed(5) == 2
+        second.clear()
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("phase", ["pretrain", "finetune"])
+def test_rate_schedules_go_on(tmp_path, phase):
+    callbacks = [LRScheduler("StepLR", step_size=1, gamma=0.5)]
+    break_and_resume("adapter", tmp_path, phase, 3, callbacks=callbacks)
 
 
 KILLED = """

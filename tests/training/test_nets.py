@@ -108,6 +108,12 @@ def test_history_has_one_record_per_epoch_without_batches(device):
         assert record["loss"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_loggers_of_skorch_find_numbers_alone(device):
+    net = finetuning_net(device).fit(make_batches(device))
+    rows = [{k: v for k, v in row.items() if k != "batches"} for row in net.history]
+    assert all(float(value) == value for row in rows for value in row.values())
+
+
 def test_history_of_the_pretraining():
     records = epoch_records(pretraining_net().fit(make_batches()))
     assert [record["phase"] for record in records] == ["pretrain"] * 3
@@ -300,6 +306,23 @@ def test_divergence_goes_back_an_epoch_and_on_at_a_tenth_of_the_rate(make, what,
     whole.partial_fit(batches, epochs=5 - epoch)
     assert torch.equal(weights(net), weights(whole))
     assert epoch_records(net) == epoch_records(whole)
+
+
+def always_one(epoch):
+    return 1.0
+
+
+@pytest.mark.parametrize(
+    ("policy", "kwargs"), [("LambdaLR", {"lr_lambda": always_one}), ("StepLR", {"step_size": 9})]
+)
+def test_rate_schedule_stays_at_a_tenth_after_a_divergence(policy, kwargs):
+    breaks = Breaks(2, "weight")
+    net = finetuning_net(callbacks=[LRScheduler(policy, **kwargs), breaks], max_epochs=4)
+    with pytest.warns(ConvergenceWarning, match="a tenth of the rate"):
+        net.fit(make_batches())
+    rates = [rate for rate, *_ in breaks.rates]
+    assert rates[: 2 * N_BATCHES] == [1e-2] * (2 * N_BATCHES)
+    assert rates[2 * N_BATCHES :] == pytest.approx([1e-3] * (3 * N_BATCHES))
 
 
 def test_training_goes_on_with_partial_fit():
