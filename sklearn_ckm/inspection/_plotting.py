@@ -164,12 +164,15 @@ def wrap_text(name, n_letters):
 
 
 def shorten_names(names, n_letters):
-    """Names of at most two lines, the first and the last: what is between them is left out.
+    """Names with each line broken in at most two: what is between those is left out.
 
     Names that would then be the same stay whole, as in :func:`wrap_text`.
     """
     whole = [wrap_text(name, n_letters) for name in names]
-    short = [_first_and_last(text) for text in whole]
+    short = [
+        "\n".join(_first_and_last(wrap_text(line, n_letters)) for line in str(name).splitlines())
+        for name in names
+    ]
     return [s if short.count(s) == whole.count(w) else w for s, w in zip(short, whole, strict=True)]
 
 
