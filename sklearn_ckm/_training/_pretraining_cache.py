@@ -39,18 +39,31 @@ def cached_pretraining(memory, model, data, settings, *, encoder, max_epochs, se
     ------
     ValueError
         If the encoder, the optimiser or the callbacks cannot be hashed.
+    OSError
+        If there is no folder to write to.
 
     Notes
     -----
     Callbacks are not called when the result comes from the cache.
     """
     key = _key(model, data, settings, encoder)
-    run = check_memory(memory).cache(_pretrained, ignore=["model", "data", "settings"])
+    run = _cached(memory, _pretrained, ignore=["model", "data", "settings"])
     weights, history, optimizer_state = run(
         key, model=model, data=data, settings=settings, max_epochs=max_epochs, seed=seed
     )
     model.load_state_dict(_as_tensors(weights))
     return history, {name: _as_tensors(values) for name, values in optimizer_state.items()}
+
+
+def _cached(memory, function, *, ignore):
+    """Return the function with its results kept; joblib makes the folder here."""
+    try:
+        return check_memory(memory).cache(function, ignore=ignore)
+    except OSError as error:
+        raise OSError(
+            f"Expected a folder that can be written to in memory, got {memory!r} ({error}). Choose "
+            "another one, or memory=None."
+        ) from error
 
 
 def _pretrained(key, *, model, data, settings, max_epochs, seed):

@@ -1,7 +1,6 @@
 """A progress bar over the epochs of a phase."""
 
 from skorch.callbacks import Callback
-from tqdm.auto import tqdm
 
 
 class EpochProgressBar(Callback):
@@ -18,6 +17,8 @@ class EpochProgressBar(Callback):
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Open the bar."""
+        from tqdm.auto import tqdm  # warns in a notebook without ipywidgets, already when imported
+
         self.bar_ = tqdm(total=net.max_epochs, desc=self.description, unit="epoch")
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):

@@ -3,7 +3,7 @@
 # License: BSD-3-Clause
 
 from numbers import Integral
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,6 +18,54 @@ from sklearn.utils import check_scalar
 from ..metrics._clustering_accuracy import _match, _matched_share, _weighted_contingency
 from ..utils._random import check_local_random_state
 from ._fitted_rows import FittedClusterer, group_means, read_domain_rows
+
+
+@overload
+def cluster_report(
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike | None = ...,
+    *,
+    X_src: ArrayLike | None = ...,
+    y_src: ArrayLike | None = ...,
+    sample_domain: ArrayLike | None = ...,
+    max_samples: int | None = ...,
+    random_state: int | np.random.RandomState | None = ...,
+    digits: int = ...,
+    output_dict: Literal[False] = ...,
+) -> str: ...
+
+
+@overload
+def cluster_report(
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike | None = ...,
+    *,
+    X_src: ArrayLike | None = ...,
+    y_src: ArrayLike | None = ...,
+    sample_domain: ArrayLike | None = ...,
+    max_samples: int | None = ...,
+    random_state: int | np.random.RandomState | None = ...,
+    digits: int = ...,
+    output_dict: Literal[True],
+) -> dict[str, Any]: ...
+
+
+@overload
+def cluster_report(
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike | None = ...,
+    *,
+    X_src: ArrayLike | None = ...,
+    y_src: ArrayLike | None = ...,
+    sample_domain: ArrayLike | None = ...,
+    max_samples: int | None = ...,
+    random_state: int | np.random.RandomState | None = ...,
+    digits: int = ...,
+    output_dict: bool,
+) -> str | dict[str, Any]: ...
 
 
 def cluster_report(
@@ -231,7 +279,9 @@ def _table(corner, rows, digits):
     """Columns aligned to the right, their names above."""
     keys = list(next(iter(rows.values())))
     cells = [[corner, *(key.replace("_", " ") for key in keys)]]
-    cells += [[str(name), *(_cell(row[key], digits) for key in keys)] for name, row in rows.items()]
+    cells += [
+        [_one_line(name), *(_cell(row[key], digits) for key in keys)] for name, row in rows.items()
+    ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(f"{c:>{w}}" for c, w in zip(line, widths, strict=True)) for line in cells]
     return "\n".join([lines[0], "", *lines[1:]])
@@ -240,4 +290,9 @@ def _table(corner, rows, digits):
 def _cell(value, digits):
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return "-"
-    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+    return f"{value:.{digits}f}" if isinstance(value, float) else _one_line(value)
+
+
+def _one_line(name):
+    """Return a name without line breaks and tabs, which would break the columns."""
+    return " ".join(str(name).split())

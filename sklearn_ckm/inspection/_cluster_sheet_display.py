@@ -22,12 +22,15 @@ from ._plotting import (
     LINE_INCHES,
     as_text,
     check_axes,
+    shorten_names,
     text_size,
     wrap_text,
 )
 
 _ORDERS = ("central", "random")
 _LINE = 40  # letters of a line of a name
+_NARROW_LINE = 24  # beside given axes, which cannot grow
+_SHARES = 0.5, 1.0  # least and most size of the letters there, of the usual one
 _INCHES = 0.6  # height of an image on the page, where names have few lines
 _MARGIN = 0.6  # below the images, in inches
 
@@ -102,6 +105,16 @@ def _caption(name, codes, classes):
 
 def _majority(codes):
     return np.bincount(codes[codes >= 0], minlength=1).argmax()
+
+
+def _share_that_fits(ax, shape, name_width, name_height):
+    """Size of the letters, as a share of the usual one, at which all names are as high as images.
+
+    Images of `shape` are as high as the axes, or as wide as the names leave room.
+    """
+    width, height = ax.get_window_extent().size / ax.figure.dpi
+    ratio = shape[0] / shape[1]
+    return min(height / name_height, width * ratio / (name_height + name_width * ratio))
 
 
 class _Mosaic:
@@ -341,7 +354,8 @@ class ClusterSheetDisplay:
         ----------
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure, in which long names are broken into lines and have
-            room.
+            room. On given axes they are shortened to their beginning and their end, in letters that
+            are small where rows are low.
         cmap : str or matplotlib Colormap, default="gray"
             Colours of grey images.
         **kwargs
@@ -354,7 +368,10 @@ class ClusterSheetDisplay:
         """
         mosaic = _Mosaic(self.images)
         canvas = mosaic.draw()
-        names = self.names if ax is not None else [wrap_text(name, _LINE) for name in self.names]
+        if ax is None:
+            names = [wrap_text(name, _LINE) for name in self.names]
+        else:
+            names = shorten_names(self.names, _NARROW_LINE)
         n_letters, n_lines = text_size(names)
         margins = np.array([LETTER_INCHES * n_letters + _MARGIN, _MARGIN])
         inches = max(_INCHES, LINE_INCHES * n_lines)
@@ -374,6 +391,11 @@ class ClusterSheetDisplay:
             xticks=[], yticks=np.array(middles) - 0.5, yticklabels=list(map(as_text, names))
         )
         self.ax_.tick_params(axis="y", length=0)
+        if ax is not None:
+            name_inches = LETTER_INCHES * n_letters, LINE_INCHES * n_lines * len(self.images)
+            share = np.clip(_share_that_fits(ax, canvas.shape[:2], *name_inches), *_SHARES)
+            for label in self.ax_.get_yticklabels():
+                label.set_fontsize(share * label.get_fontsize())
         self.ax_.spines[:].set_visible(False)
         self.frames_ = self._draw_frames(mosaic)
         return self

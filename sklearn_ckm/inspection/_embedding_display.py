@@ -19,10 +19,12 @@ from ._plotting import (
     DARK_GREY,
     GREY,
     MARKERS,
+    N_STYLES,
     as_text,
     check_axes,
     group_style,
-    place_legend,
+    place_long_legend,
+    shorten_names,
     wrap_text,
 )
 
@@ -30,6 +32,8 @@ _METHODS = ("auto", "pca", "umap")
 _UNLABELLED = -1
 _LINE = 24  # letters of a line of the legend
 _SHORT = 2  # letters that fit into a circle
+_CENTER_LINE = 14  # letters of a line at a centre
+_LONG_MARGIN = 0.16  # share of the axes at each side, for long names of centres
 
 
 def _make_projection(method, random_state):
@@ -113,7 +117,8 @@ class EmbeddingDisplay:
     center_points : ndarray of shape (n_clusters, 2), default=None
         Centres of the clusters.
     center_names : list of shape (n_clusters,), default=None
-        Written into the marks of the centres; their index by default.
+        Written into the marks of the centres; their index by default. Long names are shortened to
+        two lines, their beginning and their end, unless two would then be the same.
     axis_labels : tuple of str, default=("dimension 1", "dimension 2")
         Names of the axes.
 
@@ -139,7 +144,8 @@ class EmbeddingDisplay:
     Notes
     -----
     Groups have one of seven colours that people with the common kinds of colour blindness can tell
-    apart; from the eighth group on, the marker changes too. A projection to two dimensions shows
+    apart; from the eighth group on, the marker changes too, and from the 57th on the marks begin
+    anew, as the legend says. A projection to two dimensions shows
     some of the structure only: clusters that overlap in the picture need not do so in the
     embedding, and with UMAP neither sizes nor distances of clusters have a meaning.
 
@@ -303,7 +309,9 @@ class EmbeddingDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure.
         legend : bool, default=True
-            Whether to draw a legend, to the right of the axes.
+            Whether to draw a legend, to the right of the axes. One that would be higher than the
+            axes has several columns: a figure of its own grows with them, beside given axes it has
+            smaller letters and may still need more room than they have.
         source_kw : dict, default=None
             Keywords of ``scatter`` for the source.
         center_kw : dict, default=None
@@ -322,7 +330,7 @@ class EmbeddingDisplay:
         self.target_ = self._draw_target(kwargs)
         self.centers_ = self._draw_centers(center_kw or {})
         self.ax_.set(xlabel=self.axis_labels[0], ylabel=self.axis_labels[1])
-        self.legend_ = self._draw_legend() if legend else None
+        self.legend_ = self._draw_legend(may_grow=ax is None) if legend else None
         return self
 
     def _draw_source(self, source_kw):
@@ -384,18 +392,19 @@ class EmbeddingDisplay:
         names = self.center_names
         if names is None:
             names = range(len(self.center_points))
+        names = shorten_names(names, _CENTER_LINE)
         texts = []
-        for name, point in zip(map(str, names), self.center_points, strict=True):
-            box = "circle" if len(name) <= _SHORT else "round"
-            style = {"ha": "center", "va": "center", "fontsize": 9, "weight": "bold", "zorder": 4}
-            style["bbox"] = {"boxstyle": f"{box},pad=0.2", "facecolor": "white"}
-            style = _validate_style_kwargs(style, center_kw)
-            texts.append(self.ax_.text(*point, as_text(name), clip_on=True, **style))
+        for name, point in zip(names, self.center_points, strict=True):
+            style = _validate_style_kwargs(_center_style(name), center_kw)
+            # clipped as a whole, where its centre is outside: no name is cut at the edge
+            texts.append(self.ax_.annotate(as_text(name), point, annotation_clip=True, **style))
+        if max(map(len, names), default=0) > _CENTER_LINE:
+            self.ax_.margins(x=_LONG_MARGIN)
         self.ax_.update_datalim(self.center_points)  # texts do not widen the axes
         self.ax_.autoscale_view()
         return texts
 
-    def _draw_legend(self):
+    def _draw_legend(self, *, may_grow):
         from matplotlib.lines import Line2D
 
         handles = [
@@ -408,7 +417,25 @@ class EmbeddingDisplay:
         if self.centers_:
             style = {"marker": "o", "markerfacecolor": "white", "markeredgecolor": "black"}
             handles.append(Line2D([], [], linestyle="", markersize=9, label="centre", **style))
-        return place_legend(self.ax_, handles=[*handles, *self.source_], labelcolor=DARK_GREY)
+        style = {"handles": [*handles, *self.source_], "labelcolor": DARK_GREY}
+        if len(self.names) > N_STYLES:
+            style["title"] = f"marks repeat after {N_STYLES} groups"
+        return place_long_legend(self.ax_, may_grow=may_grow, **style)
+
+
+def _center_style(name):
+    """Bold in a white box; long names are smaller, and the rows behind them shine through."""
+    is_long = len(name) > _CENTER_LINE
+    box = "circle" if len(name) <= _SHORT else "round"
+    face = (1, 1, 1, 0.75) if is_long else "white"
+    return {
+        "ha": "center",
+        "va": "center",
+        "fontsize": 8 if is_long else 9,
+        "weight": "bold",
+        "zorder": 4,
+        "bbox": {"boxstyle": f"{box},pad=0.2", "facecolor": face},
+    }
 
 
 def _project_centers(projection, centers, n_components):

@@ -283,7 +283,10 @@ class TrainingCurveDisplay:
 
     def _mark_phases(self, ax):
         """Shade every other phase, and name all at the top of the axes."""
+        from matplotlib.ticker import MaxNLocator
+
         ax.set_xlim(0.5, len(self.history) + 0.5)
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         ax.margins(y=0.15)  # room for the names
         style = {"va": "top", "ha": "center", "color": DARK_GREY, "fontsize": "small"}
         phases = _phases(self.history)

@@ -3,8 +3,6 @@
 from contextlib import contextmanager
 from threading import Lock
 
-from tqdm.auto import tqdm
-
 _RATING = "candidate-split-evaluation"  # name of the task in GridSearchCV
 
 
@@ -55,6 +53,7 @@ class RatingBar:
     def __init__(self, n_ratings):
         # not public, but its callbacks cannot be heard from other processes without
         from sklearn.callback._transport import open_listener
+        from tqdm.auto import tqdm  # warns in a notebook without ipywidgets, already when imported
 
         self._lock = Lock()
         self._bar = tqdm(total=n_ratings, desc="search", unit="score")

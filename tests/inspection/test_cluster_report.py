@@ -1,4 +1,6 @@
+import inspect
 import sys
+import typing
 
 import numpy as np
 import pytest
@@ -198,3 +200,29 @@ def test_invalid_input_raises(adapter, data):
         cluster_report(adapter, data.X_tgt, digits=-1)
     with pytest.raises(ValueError, match="Expected target rows"):
         cluster_report(adapter, data.X_tgt, sample_domain=np.ones(len(data.X_tgt), dtype=int))
+
+
+def test_white_space_in_names_does_not_break_the_columns():
+    y, y_src = ["a\tb", "a\tb", "c\nd", "c\nd", "c\nd"], ["p\r\nq", "p\r\nq", "r  s", "t"]
+    model = Line().fit(X)
+    text = cluster_report(model, X, y, X_src=X_SRC, y_src=y_src)
+    plain = cluster_report(
+        model, X, ["a b", "a b", "c d", "c d", "c d"], X_src=X_SRC, y_src=["p q", "p q", "r s", "t"]
+    )
+    assert text == plain and "c d" in text
+    assert list(report_of(X, y)["classes"]) == ["a\tb", "c\nd"]  # numbers have the names as given
+
+
+def test_type_hints_tell_text_from_numbers():
+    answers = {}
+    for overload in typing.get_overloads(cluster_report):
+        hints = typing.get_type_hints(overload)
+        answers[hints["output_dict"]] = hints["return"]
+        names = inspect.signature(overload).parameters
+        assert list(names) == list(inspect.signature(cluster_report).parameters)
+    numbers = dict[str, typing.Any]
+    assert answers == {
+        typing.Literal[False]: str,
+        typing.Literal[True]: numbers,
+        bool: str | numbers,
+    }

@@ -190,3 +190,26 @@ def test_long_names_are_drawn_whole(long_names, assert_names_fit, n_clusters, n_
     images = np.zeros((len(labels), 1, 6, 6))
     display = ClusterSheetDisplay.from_predictions(images, labels, labels, n_images=n_images)
     assert_names_fit(display)
+
+
+def test_long_names_are_short_and_apart_on_given_axes(pyplot, long_names):
+    figure, ax = pyplot.subplots(layout="constrained")
+    X, labels = np.zeros((40, 1, 6, 6)), long_names * 8
+    display = ClusterSheetDisplay.from_predictions(X, labels, labels, n_images=4, ax=ax)
+    assert "\n" in display.names[0] and "…" not in "".join(display.names)
+    figure.draw_without_rendering()
+    assert ax.get_window_extent().width > 0.4 * figure.bbox.width
+    names = ax.get_yticklabels()
+    assert names[0].get_text() == (
+        "cluster Cyanobacteria_…\nsubspecies, 8 rows\n100% of class…\nsubspecies"
+    )
+    boxes = [name.get_window_extent() for name in names]
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i])
+    wide = ClusterSheetDisplay.from_predictions(np.repeat(X, 3, axis=0), labels * 3, n_images=24)
+    wide.plot(pyplot.subplots()[1])
+    assert wide.ax_.get_yticklabels()[0].get_fontsize() < 10
+    few = ClusterSheetDisplay.from_predictions(
+        X, np.arange(40) % 2, n_images=3, ax=pyplot.subplots()[1]
+    )
+    assert few.ax_.get_yticklabels()[0].get_fontsize() == 10

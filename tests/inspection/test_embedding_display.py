@@ -285,3 +285,71 @@ def test_long_names_leave_room_for_the_points(long_names):
         display.figure_.draw_without_rendering()
         widths.append(display.ax_.get_window_extent().width)
     assert widths[1] > 0.6 * widths[0]
+
+
+def many_groups(n_groups, name="cluster {}", **kwargs):
+    rng = np.random.default_rng(0)
+    labels = np.arange(4 * n_groups) % n_groups
+    names = [name.format(k) for k in range(n_groups)]
+    return EmbeddingDisplay(rng.random((4 * n_groups, 2)), labels, names, **kwargs)
+
+
+def assert_legend_fits(display):
+    """The legend is whole and beside the axes, and they have kept their size."""
+    display.figure_.draw_without_rendering()
+    legend, ax = display.legend_.get_window_extent(), display.ax_.get_window_extent()
+    page = display.figure_.bbox
+    assert min(legend.x0, legend.y0) >= 0
+    assert legend.x1 <= page.x1 and legend.y1 <= page.y1
+    assert legend.x0 >= ax.x1
+    return ax.width / display.figure_.dpi, ax.height / display.figure_.dpi
+
+
+@pytest.mark.parametrize("name", ["cluster {}", "cluster of a long name, number {}"])
+@pytest.mark.parametrize("n_groups", [5, 30, 60])
+def test_legend_of_many_groups_is_whole_and_leaves_room_for_the_points(n_groups, name):
+    width, height = assert_legend_fits(many_groups(n_groups, name).plot())
+    assert width > 4 and height > 4
+
+
+def test_legend_of_many_groups_beside_given_axes(pyplot):
+    _, axes = pyplot.subplots(1, 2, figsize=(12, 5), layout="constrained")
+    size = axes[0].figure.get_size_inches().tolist()
+    display = many_groups(30).plot(axes[0])
+    width, height = assert_legend_fits(display)
+    assert width > 2.5 and height > 3.5
+    assert display.figure_.get_size_inches().tolist() == size
+
+
+@pytest.mark.parametrize("n_groups, says", [(56, ""), (57, "marks repeat after 56 groups")])
+def test_legend_says_where_marks_repeat(n_groups, says):
+    display = many_groups(n_groups).plot()
+    styles = {(line.get_color(), line.get_marker()) for line in display.legend_.get_lines()}
+    assert len(styles) == 56
+    assert display.legend_.get_title().get_text() == says
+
+
+def test_long_names_at_centres_are_short_and_not_cut(long_names):
+    points = np.array([[0, 0], [1, 0], [0, 1], [1, 1], [0.5, 0.5]])
+    display = EmbeddingDisplay(
+        points, np.arange(5), long_names, center_points=points, center_names=long_names
+    ).plot()
+    texts = [text.get_text() for text in display.centers_]
+    assert texts[:3] == ["a rather long…\nspaces in it", "Cyanobacteria_…\nsubspecies", "x"]
+    display.figure_.draw_without_rendering()
+    ax = display.ax_.get_window_extent()
+    for text in display.centers_:
+        box = text.get_window_extent()
+        assert ax.x0 <= box.x0 and box.x1 <= ax.x1, text
+        assert text.get_clip_box() is None
+    whole = [text.get_text().replace("\n", " ") for text in display.legend_.get_texts()]
+    assert whole[0] == long_names[0]
+
+
+def test_centre_outside_the_axes_is_not_drawn():
+    points = np.array([[0.0, 0.0], [1.0, 1.0]])
+    display = EmbeddingDisplay(points, np.arange(2), ["a", "b"], center_points=points).plot()
+    display.ax_.set(xlim=(-0.5, 0.5), ylim=(-0.5, 0.5))
+    display.figure_.draw_without_rendering()
+    boxes = [text.get_tightbbox() for text in display.centers_]
+    assert [box.width > 0 for box in boxes] == [True, False]

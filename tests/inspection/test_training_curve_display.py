@@ -142,3 +142,15 @@ def test_missing_matplotlib_is_named(without_matplotlib, adapter):
         TrainingCurveDisplay.from_estimator(adapter)
     with pytest.raises(ImportError, match=r"TrainingCurveDisplay\.plot requires"):
         TrainingCurveDisplay(HISTORY).plot()
+
+
+@pytest.mark.parametrize("n_epochs", [1, 2, 3, 7, 40])
+@pytest.mark.parametrize("is_divided", [False, True])
+def test_ticks_are_whole_epochs(pyplot, n_epochs, is_divided):
+    history = [{"phase": "pretrain", "loss": 1.0, "label_change": 0.5}] * n_epochs
+    ax = pyplot.subplots()[1] if is_divided else None
+    display = TrainingCurveDisplay.from_history(history, ax=ax)
+    display.figure_.draw_without_rendering()
+    for panel in display.axes_:
+        shown = [tick for tick in panel.get_xticks() if 0.5 <= tick <= n_epochs + 0.5]
+        assert shown and all(tick == int(tick) for tick in shown)

@@ -215,3 +215,20 @@ def test_state_of_the_optimizer_survives_the_cache(tmp_path):
         for name, values in expected.items():
             for key, value in values.items():
                 assert torch.equal(torch.as_tensor(state[name][key]), value), (name, key)
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file", "unmakeable"])
+def test_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch, kind):
+    path = tmp_path / "file"
+    if kind == "unmakeable":
+
+        def refuse(*args, **kwargs):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr("os.makedirs", refuse)
+    else:
+        path.touch()
+    path = path / "sub" if kind == "below a file" else path
+    message = r"folder that can be written to in memory, got '.*file.*\(.*\)\. .*memory=None"
+    with pytest.raises(OSError, match=message):
+        run(str(path))
