@@ -105,9 +105,9 @@ Tables from two instruments
 
 Rows of scikit-learn's own tables, divided between the domains by class; the target is read by
 another instrument, with a gain and an offset for each feature, noise, and dead features
-(``benchmarks/tabular.py``). Both domains are standardised, each alone. Every method has the defaults
-of its estimator, the published ones ``augmentation=None``. Accuracy is of the target's rows, mean ±
-standard deviation over draws of the instrument and seeds.
+(``benchmarks/tabular.py``). Both domains are standardised, each alone. Every method has the
+defaults of its estimator, the published ones ``augmentation=None``. Accuracy is of the target's
+rows, mean ± standard deviation (standard error) over draws of the instrument and seeds.
 """
 
 
