@@ -180,5 +180,6 @@ def test_calibration_error_is_confidence_less_accuracy_after_matching(load, name
 def test_target_alone_is_trained_for_as_many_updates(load):
     module = load("views")
     assert module.n_steps(500) == 16  # batches of 32
-    assert module.n_steps(500, 2000) == 33  # batches of 62
-    assert module.n_steps(10_000, 4000) == 40  # batches of 256
+    assert module.n_steps(500, 2000) == 63  # batches of 32
+    assert module.n_steps(10_000, 4000) == 65  # batches of 156
+    assert module.n_steps(30_000) == 118  # batches of 256

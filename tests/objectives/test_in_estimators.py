@@ -220,7 +220,7 @@ def test_views_move_the_centers_where_the_clustering_term_has_no_weight(
 @pytest.mark.parametrize("max_epochs", [0, 2])
 def test_labels_are_those_of_the_centers_of_the_model(make, objective, started, max_epochs):
     started["wanted"] = torch.tensor([[0.3, 0.0, 0.0], [0.0, 0.3, 0.0], [0.0, 0.0, 0.3]])
-    model = fit(make(objective=objective, max_epochs=max_epochs))
+    model = fit(make(objective=objective, max_epochs=max_epochs, lambda_balance=1.0))
     assert_array_equal(model.labels_, nearest_centers(model))
     assert_array_equal(model.predict(TARGET), model.labels_)
     assert_array_equal(model.predict_proba(TARGET).argmax(1), model.labels_)
