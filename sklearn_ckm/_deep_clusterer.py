@@ -5,7 +5,7 @@ import warnings
 from contextlib import nullcontext
 from dataclasses import replace
 from numbers import Integral, Real
-from os import PathLike
+from os import PathLike, fspath
 
 import numpy as np
 import torch
@@ -247,6 +247,8 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         """Where this fit keeps its state, by all that the result depends on; None if not wanted."""
         if self.checkpoint is None:
             return None
+        if not fspath(self.checkpoint):
+            raise ValueError("Expected 'checkpoint' to be a folder, got ''.")
         given = {n: v for n, v in self.get_params(deep=False).items() if n not in _NOT_IN_RESULT}
         is_started = self.warm_start and hasattr(self, "_net")
         before = self._net.module_.state_dict() if is_started else {}

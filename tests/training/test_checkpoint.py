@@ -413,6 +413,11 @@ def test_what_cannot_be_told_apart_is_refused(tmp_path):
     assert not os.listdir(tmp_path)
 
 
+def test_no_name_is_no_folder():
+    with pytest.raises(ValueError, match="Expected 'checkpoint' to be a folder, got ''"):
+        make("clusterer", checkpoint="").fit(X_TGT)
+
+
 @pytest.mark.parametrize("random_state", [None, 0])
 def test_equal_fits_at_a_time_have_states_of_their_own(tmp_path, random_state):
     class FitsAnother(Callback):
