@@ -4,6 +4,7 @@ import copy
 import warnings
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
 from os import PathLike, fspath
 
@@ -20,6 +21,7 @@ from ._training._batches import as_float
 from ._training._checkpoint import Checkpoint
 from ._training._criteria import JointCriterion
 from ._training._diagnosis import find_center_problems
+from ._training._divergence import DivergenceError
 from ._training._fit_tasks import FitTasks
 from ._training._hash import hash_fit
 from ._training._history import epoch_records
@@ -47,7 +49,6 @@ _SCORED_ROWS = 2000
 _TRIED_ROWS = 8  # of the target, that an augmentation is tried on before training
 _FEWEST_SCORED = 3
 _NOT_IN_RESULT = ("checkpoint", "memory", "verbose", "random_state", "device")
-_SHORT_TUNING = 5  # one part in five of the epochs decides between several starts
 
 
 def _scored_rows(n_samples):
@@ -206,8 +207,8 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             check_views(augmentation, rows, make_generator(0, device))
 
         learned = {"_scaler": scaler, "_objective": objective}
-        n_phases = 2 if self.n_init == 1 else 2 + int(self.n_init)
-        tasks = FitTasks(self, X_target, n_phases, learned)
+        n_starts = 1 if is_started else int(self.n_init)
+        tasks = FitTasks(self, X_target, 2 * n_starts, learned)
         settings = replace(settings, tasks=tasks)
         with self._make_checkpoint(data, seed) or nullcontext() as checkpoint:
             if checkpoint is not None:
@@ -221,21 +222,26 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
                     n_clusters = self.n_clusters_
                 pretrained = self._continue_from(self._net.module_, n_clusters, n_classes, device)
             else:
-                pretrained = self._pretrain(data, settings, n_classes, seed)
+                pretrained = self._pretrain(data, n_classes, settings, seed)
                 vars(self).pop("n_clusters_curve_", None)
                 if n_clusters == "auto":
                     z = embed_training_rows(
                         pretrained.model, data.target, device, phase="pretrain", lr=self.lr
                     )
                     n_clusters = self._estimate_n_clusters(z, seed)
-            tasks.history = pretrained.history
-            if not tunes_source:
-                data = replace(data, source=None, y_source=None)
+            tuned = data if tunes_source else replace(data, source=None, y_source=None)
             with HeldInterrupts() as interrupts:  # from here on, they leave a fitted model
                 settings = replace(settings, interrupts=interrupts)
-                net = self._finetune(pretrained, data, settings, criterion, int(n_clusters), seed)
+                finetune = partial(self._finetune, tuned, criterion, int(n_clusters))
+                net, history = finetune(pretrained, settings, seed), pretrained.history
+                if n_starts > 1:
+                    pretrain = partial(self._pretrain, data, n_classes)
+                    net, history, learned["init_scores_"] = self._choose_start(
+                        net, history, pretrain, finetune, data.target, settings, seed
+                    )
+                vars(self).pop("init_scores_", None)
                 vars(self).update(learned)
-                self._set_learned(net, data, pretrained.history)
+                self._set_learned(net, tuned, history)
                 tasks.finish()
                 is_interrupted = interrupts.is_pending or self.stop_reason_ == "interrupted"
                 if checkpoint is not None and not is_interrupted:
@@ -263,7 +269,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             self.checkpoint, hash_fit(parts, given, types=types, parameter="checkpoint")
         )
 
-    def _pretrain(self, data, settings, n_classes, seed):
+    def _pretrain(self, data, n_classes, settings, seed):
         """Build the network and train its autoencoder (Eq. 1), or take that from the cache."""
         cpu = torch.device("cpu")
         with torch_seed(phase_seed(seed, "weights"), cpu):
@@ -312,59 +318,27 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         model.centers.set_temperature(self.temperature)
         return Pretrained(model)
 
-    def _finetune(self, pretrained, data, settings, criterion, n_clusters, seed):
-        """Place the centres and train everything together (Eqs. 4 and 8).
+    def _finetune(self, data, criterion, n_clusters, pretrained, settings, seed):
+        """Place the centres, unless an earlier fit left some, and train everything together.
 
-        With several starts, each is tuned for a fifth of the epochs, and the one whose clusters
-        agree best with neighbourhoods in the input space goes on.
+        Eqs. 4 and 8. Returns the net, trained.
         """
-        max_epochs = int(self.max_epochs)
-        is_started = pretrained.model.centers is not None
-        if self.n_init == 1 or is_started or len(data.target) < _FEWEST_SCORED:
-            start_seed = phase_seed(seed, "finetune")
-            net, batches = self._start(
-                pretrained, data, settings, criterion, n_clusters, start_seed
-            )
-        else:
-            best_score = -np.inf
-            for i in range(int(self.n_init)):
-                start_seed = phase_seed(seed, "finetune", i)
-                trial = self._start(
-                    copy.deepcopy(pretrained), data, settings, criterion, n_clusters, start_seed
-                )
-                trial[0].checkpoint = settings.phase_checkpoint(f"trial-{i}")
-                with torch_seed(phase_seed(seed, "trial", i), settings.device):
-                    trial[0].partial_fit(trial[1], epochs=-(-max_epochs // _SHORT_TUNING))
-                rows = _scored_rows(len(data.target))
-                score = self._agreement(trial[0].module_, data.target[rows])
-                is_interrupted = trial[0].stop_reason == "interrupted"
-                if score > best_score:
-                    best_score, (net, batches) = score, trial
-                if is_interrupted or settings.interrupts.is_pending:
-                    net.stop_reason = "interrupted"
-                    break
-        net.checkpoint = settings.phase_checkpoint("finetune")
-        with torch_seed(phase_seed(seed, "dropout"), settings.device):
-            if net.stop_reason is None:
-                net.partial_fit(batches, epochs=max_epochs - len(net.history))
-        return net
-
-    def _start(self, pretrained, data, settings, criterion, n_clusters, seed):
-        """Place the centres, unless an earlier fit left some, and make the net and its batches."""
+        settings.tasks.history = pretrained.history
         model = pretrained.model
         phase = "pretrain" if model.centers is None else "finetune"
+        start_seed = phase_seed(seed, "finetune")
         z = embed_training_rows(model, data.target, settings.device, phase=phase, lr=settings.lr)
         if model.centers is not None:
             labels = distances_in_blocks(z, model.centers.positions.detach()).argmin(1)
         else:
-            positions = self._initial_centers(z, data, n_clusters, seed)
+            positions = self._initial_centers(z, data, n_clusters, start_seed)
             labels = set_centers(model, z, positions, self.temperature)
-        return start_finetuning(
+        net, batches = start_finetuning(
             model,
             data,
             settings,
             is_balanced=getattr(self, "source_sampling", None) == "balanced",
-            seed=seed,
+            seed=start_seed,
             criterion=criterion,
             labels=labels,
             optimizer_state=pretrained.optimizer_state,
@@ -372,6 +346,81 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             tol=float(self.tol),
             n_iter_no_change=int(self.n_iter_no_change),
         )
+        net.checkpoint = settings.phase_checkpoint("finetune")
+        with torch_seed(phase_seed(seed, "dropout"), settings.device):
+            return net.partial_fit(batches, epochs=int(self.max_epochs))
+
+    def _choose_start(self, net, history, pretrain, finetune, target, settings, seed):
+        """Train from further new weights, and choose the net of the best label-free score.
+
+        Parameters
+        ----------
+        net : FineTuningNet
+            Of the first start, trained.
+        history : list of dict
+            Epochs of its pretraining.
+        pretrain, finetune : callable
+            The phases of a further start.
+        target : Tensor of shape (n_target, *input_shape)
+            What is clustered.
+        settings : TrainingSettings
+            Settings of the fit.
+        seed : int
+            Seed of the first start; those of the others follow from it.
+
+        Returns
+        -------
+        net : FineTuningNet
+            The best of those that were trained to their end.
+        history : list of dict
+            Epochs of its pretraining.
+        scores : ndarray of shape (n_trained,)
+            Score of each start that was not interrupted; minus infinity where it diverged.
+        """
+        is_interrupted = net.stop_reason == "interrupted"
+        scores, best = [] if is_interrupted else [self._score_start(net, target)], (net, history)
+        for i in range(1, int(self.n_init)):
+            if is_interrupted or settings.interrupts.is_pending:
+                break
+            own = replace(settings, start=i), phase_seed(seed, "start", i)
+            try:
+                pretrained = pretrain(*own)
+                net = finetune(pretrained, *own)
+            except KeyboardInterrupt:  # before there were centres
+                if settings.interrupts.is_repeated:
+                    raise
+                is_interrupted = True
+                break
+            except DivergenceError as error:
+                scores.append(-np.inf)
+                warnings.warn(
+                    f"Start {i + 1} of {self.n_init} is left out. {error}",
+                    ConvergenceWarning,
+                    stacklevel=7,  # the caller of fit, past the context managers
+                )
+                continue
+            is_interrupted = net.stop_reason == "interrupted"
+            if is_interrupted:
+                break
+            scores.append(self._score_start(net, target))
+            if scores[-1] > max(scores[:-1]):
+                best = net, pretrained.history
+        if is_interrupted:
+            best[0].stop_reason = "interrupted"
+        return *best, np.array(scores)
+
+    def _score_start(self, net, target):
+        """Label-free score of a trained net, to choose among starts by: higher is better.
+
+        With views, what they and the labelled rows have left to minimise, negated: the other terms
+        of the loss depend on the scale of the embedding.
+        """
+        if net.criterion_.compares_views and net.history:
+            last, weights = net.history[-1], self._lambdas()
+            terms = [term for term in ("consistency", "balance", "kshot") if term in last]
+            return -sum(weights[f"lambda_{term}"] * last[term] for term in terms)
+        rows = _scored_rows(len(target))
+        return self._agreement(net.module_, target[rows]) if len(rows) >= _FEWEST_SCORED else 0.0
 
     def _lambdas(self):
         """Weights of the joint loss; an estimator without a term has no parameter for it."""
@@ -380,9 +429,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         return {name: float(getattr(self, name, 0.0)) for name in names}
 
     def _initial_centers(self, z, data, n_clusters, seed):
-        """Centres of k-means in the embedding: the best of twenty runs, or one for each start."""
-        if self.n_init > 1:
-            return start_centers(z, n_clusters, seed=seed, n_starts=1)
+        """Centres of k-means in the embedding, the best of twenty runs."""
         return start_centers(z, n_clusters, seed=seed)
 
     @staticmethod
@@ -426,9 +473,16 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         if interrupts.is_pending:
             self.stop_reason_ = "interrupted"
         if self.stop_reason_ == "interrupted":
+            n_ended = len(getattr(self, "init_scores_", ()))
+            if 0 < n_ended < self.n_init:
+                state = f"in start {n_ended + 1} of {self.n_init}, and is the best of those before"
+            else:
+                state = (
+                    f"after {self.n_iter_} epochs of fine-tuning of {self.max_epochs}, and is "
+                    "fitted as it was then"
+                )
             warnings.warn(
-                f"{type(self).__name__} was interrupted after {self.n_iter_} epochs of fine-tuning "
-                f"of {self.max_epochs}, and is fitted as it was then.",
+                f"{type(self).__name__} was interrupted {state}.",
                 ConvergenceWarning,
                 stacklevel=7,  # the caller of fit, past the context managers
             )

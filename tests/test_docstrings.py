@@ -113,7 +113,8 @@ def test_docstrings_of_methods_list_their_parameters(cls):
 def test_docstring_lists_what_a_fit_learns(cls):
     X, y = make_blobs(n_samples=30, centers=8 * np.eye(3)[:2], random_state=0)
     pandas = pytest.importorskip("pandas")
-    model = cls("auto", n_components=2, pretrain_epochs=2, max_epochs=1, random_state=0)
+    settings = {"n_components": 2, "n_init": 2, "pretrain_epochs": 2, "max_epochs": 1}
+    model = cls("auto", **settings, random_state=0)
     model.fit(pandas.DataFrame(X, columns=list("abc")), y)
     learned = {name for name in vars(model) if name.endswith("_") and not name.startswith("_")}
     assert set(documented_names(cls.__doc__, "Attributes")) == learned

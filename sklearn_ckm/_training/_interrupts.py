@@ -15,10 +15,12 @@ class HeldInterrupts:
     ----------
     is_pending : bool
         Whether Ctrl-C was pressed.
+    is_repeated : bool
+        Whether it was pressed again.
     """
 
     def __init__(self):
-        self.is_pending = False
+        self.is_pending = self.is_repeated = False
 
     def __enter__(self):
         is_main = threading.current_thread() is threading.main_thread()
@@ -36,5 +38,6 @@ class HeldInterrupts:
             raise KeyboardInterrupt
 
     def _remember(self, signum, frame):
+        self.is_repeated = self.is_pending
         self.raise_pending()
         self.is_pending = True

@@ -74,6 +74,8 @@ class TrainingSettings:
         What scikit-learn's callbacks are told of.
     interrupts : HeldInterrupts or None
         What the batches look at, where Ctrl-C is held back.
+    start : int
+        Which of several starts this is, from 0.
     """
 
     device: torch.device
@@ -86,10 +88,13 @@ class TrainingSettings:
     checkpoint: Checkpoint | None = None
     tasks: FitTasks | None = None
     interrupts: HeldInterrupts | None = None
+    start: int = 0
 
     def phase_checkpoint(self, name):
         """Where the state of a phase is kept, or None."""
-        return None if self.checkpoint is None else self.checkpoint.of_phase(name)
+        if self.checkpoint is None:
+            return None
+        return self.checkpoint.of_phase(f"{name}-{self.start}" if self.start else name)
 
     def net_kwargs(self, seed, description):
         """Parameters of a net of one phase."""
@@ -200,8 +205,8 @@ def run_phase(model, criterion, batches, settings, *, phase, max_epochs, seed):
         return net.fit(batches)
 
 
-def start_centers(z, n_clusters, *, seed, n_starts=_KMEANS_STARTS):
-    """Run k-means from k-means++ starts in the embedding and return the best centres.
+def start_centers(z, n_clusters, *, seed):
+    """Run k-means from twenty k-means++ starts in the embedding and return the best centres.
 
     Parameters
     ----------
@@ -211,8 +216,6 @@ def start_centers(z, n_clusters, *, seed, n_starts=_KMEANS_STARTS):
         Number of centres.
     seed : int
         Seed of the starts.
-    n_starts : int, default=20
-        Number of starts, of which the one of least inertia is kept.
 
     Returns
     -------
@@ -223,7 +226,7 @@ def start_centers(z, n_clusters, *, seed, n_starts=_KMEANS_STARTS):
     if len(z) > _KMEANS_ROWS:
         rows = np.random.default_rng(seed).choice(len(z), _KMEANS_ROWS, replace=False)
         z = z[np.sort(rows)]
-    kmeans = KMeans(n_clusters, n_init=n_starts, random_state=seed)
+    kmeans = KMeans(n_clusters, n_init=_KMEANS_STARTS, random_state=seed)
     with warnings.catch_warnings():
         # fewer distinct rows than centres: the fit says so itself, with its own numbers
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -72,9 +72,11 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         literal method of the paper, whose centres can collapse onto each other as the embedding
         shrinks.
     n_init : int, default=1
-        1 starts once, from the best of twenty runs of k-means. More are as many starts, each from
-        one run of k-means and fine-tuned for a fifth of `max_epochs`, of which the one with the
-        best label-free :meth:`score` goes on.
+        Starts from new weights, each of which runs both phases, so that the time is as many times
+        that of one. Kept is the one whose views agree and fill the clusters best at the end: the
+        least weighted sum of the last ``consistency`` and ``balance`` of `history_`. Without views
+        it is the one of the best :meth:`score`. All start from the best of twenty runs of k-means,
+        the first with the weights of ``n_init=1``.
     pretrain_epochs : int, default=50
         Epochs of the pretraining.
     max_epochs : int, default=100
@@ -130,6 +132,9 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         ``silhouette``, means over the draws of rows; larger is better.
     cluster_centers_ : ndarray of shape (n_clusters, n_components)
         Centres in the embedding.
+    init_scores_ : ndarray of shape (n_init,)
+        Label-free score of each start, where there are several; higher is better, minus infinity
+        where one diverged.
     temperature_ : float
         Scale T of the logits.
     n_iter_ : int

@@ -69,8 +69,8 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         and reads no label at all; fine-tuning then minimises reconstruction and clustering of the
         target. This is "Src + Targ Clustering" of the paper's comparison.
     n_init : int, default=1
-        1 starts once, from the best of twenty runs of k-means. More are as many starts, each from
-        one run of k-means, of which the one with the best label-free :meth:`score` goes on.
+        Starts from new weights, each of which runs both phases; the one that needs no label to be
+        called the best is kept, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     pretrain_epochs : int, default=50
         Epochs of the pretraining. An epoch passes once over the larger domain.
     max_epochs : int, default=100
@@ -123,6 +123,9 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Centres in the embedding.
     source_classes_ : ndarray of shape (n_classes,)
         Classes of the source, sorted; empty where no source row was labelled.
+    init_scores_ : ndarray of shape (n_init,)
+        Label-free score of each start, where there are several; higher is better, minus infinity
+        where one diverged.
     temperature_ : float
         Scale T of the logits.
     n_iter_ : int

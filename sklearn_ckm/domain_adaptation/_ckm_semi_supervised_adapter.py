@@ -76,8 +76,8 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         ``"balanced"`` draws every source class equally often in fine-tuning, ``"natural"`` as
         often as it occurs.
     n_init : int, default=1
-        Fine-tunings that are started, of which the one with the clusters that agree best with
-        neighbourhoods of the inputs goes on.
+        Starts from new weights, each of which runs both phases, of which the best is kept, as in
+        :class:`~sklearn_ckm.ConcreteKMeans`; the loss of the labelled target rows counts as well.
     pretrain_epochs : int, default=50
         Epochs of the pretraining. An epoch passes once over the larger domain.
     max_epochs : int, default=100
@@ -131,6 +131,9 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         Centres in the embedding: those of the labelled classes in their order, then the unnamed.
     source_classes_ : ndarray of shape (n_source_classes,)
         Classes of the source, sorted; empty where no source row was labelled.
+    init_scores_ : ndarray of shape (n_init,)
+        Label-free score of each start, where there are several; higher is better, minus infinity
+        where one diverged.
     temperature_ : float
         Scale T of the logits.
     n_iter_ : int

@@ -15,6 +15,7 @@ from skorch.callbacks import Callback, EarlyStopping
 
 from sklearn_ckm import ConcreteKMeans
 from sklearn_ckm._training import _nets
+from sklearn_ckm._training._divergence import DivergenceError
 from sklearn_ckm.metrics import clustering_accuracy, neighborhood_agreement_score
 from sklearn_ckm.objectives import ConcreteKMeansObjective
 
@@ -197,34 +198,62 @@ def test_first_epoch_does_not_depend_on_the_number_of_epochs():
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("augmentation", [None, "auto"])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_start_with_the_best_score_goes_on(monkeypatch, seed):
-    # One epoch in all is what each start gets, so nothing moves after the choice.
-    trials, agreement = [], ConcreteKMeans._agreement
+def test_start_of_the_best_score_is_kept(monkeypatch, augmentation, seed):
+    centers, finetune = [], ConcreteKMeans._finetune
 
-    def recording(model, *args, **kwargs):
-        score = agreement(model, *args, **kwargs)
-        trials.append((score, model.centers.positions.detach().numpy().copy()))
-        return score
+    def recording(self, *args):
+        net = finetune(self, *args)
+        centers.append(net.module_.centers.positions.detach().numpy().copy())
+        return net
 
-    monkeypatch.setattr(ConcreteKMeans, "_agreement", staticmethod(recording))
+    monkeypatch.setattr(ConcreteKMeans, "_finetune", recording)
     rows = np.random.default_rng(seed).uniform(size=(90, 3))  # no obvious clusters
-    params = {"n_clusters": 5, "n_init": 4, "max_epochs": 1, "random_state": seed}
-    model = concrete(**params).fit(rows)
-    scores = [score for score, _ in trials]
-    assert len(scores) == 4
-    assert max(scores) > min(scores)  # else there is nothing to choose
-    assert_array_equal(model.cluster_centers_, trials[int(np.argmax(scores))][1])
-    assert model.score(rows) == pytest.approx(max(scores), abs=1e-12)
-    assert_same_model(model, concrete(**params).fit(rows))
+    params = {"n_clusters": 5, "random_state": seed, "augmentation": augmentation, "tol": 0.0}
+    model = concrete(n_init=4, **params).fit(rows)
+    scores = model.init_scores_
+    assert scores.shape == (4,)
+    assert len(set(scores)) > 1  # else there is nothing to choose
+    assert_array_equal(model.cluster_centers_, centers[np.argmax(scores)])
+    if augmentation is None:
+        assert model.score(rows) == pytest.approx(max(scores), abs=1e-12)
+    else:
+        last = model.history_[-1]
+        assert max(scores) == -10 * (last["consistency"] + last["balance"])
+    assert_same_model(model, concrete(n_init=4, **params).fit(rows))
 
 
-def test_several_starts_use_the_epochs_once():
-    model = concrete(n_init=3, max_epochs=6, tol=0.0).fit(X)
-    epochs = [r["epoch"] for r in model.history_ if r["phase"] == "finetune"]
-    assert epochs == [1, 2, 3, 4, 5, 6]
-    assert model.n_iter_ == 6
-    assert_same_model(model, concrete(n_init=3, max_epochs=6, tol=0.0).fit(X))
+def test_starts_have_weights_of_their_own_and_the_first_is_that_of_one():
+    several = concrete(n_init=3, max_epochs=6, tol=0.0).fit(X)
+    assert several.n_iter_ == 6
+    assert len(several.history_) == several.pretrain_epochs + 6
+    assert len(set(several.init_scores_)) == 3
+    two, one = (concrete(n_init=n, max_epochs=6, tol=0.0).fit(X) for n in (2, 1))
+    assert_array_equal(two.init_scores_, several.init_scores_[:2])
+    last = one.history_[-1]
+    assert two.init_scores_[0] == -10 * (last["consistency"] + last["balance"])
+    assert not hasattr(several.set_params(n_init=1).fit(X), "init_scores_")
+    assert_same_model(several, one)
+
+
+def test_start_that_diverges_is_left_out(monkeypatch):
+    finetune, calls = ConcreteKMeans._finetune, iter(range(9))
+
+    def diverging(self, *args):
+        if next(calls) in fails:
+            raise DivergenceError("It diverged.")
+        return finetune(self, *args)
+
+    monkeypatch.setattr(ConcreteKMeans, "_finetune", diverging)
+    fails = {1}
+    with pytest.warns(ConvergenceWarning, match="Start 2 of 3 is left out. It diverged.") as caught:
+        model = concrete(n_init=3).fit(X)
+    assert caught[0].filename == __file__
+    assert_array_equal(np.isfinite(model.init_scores_), [True, False, True])
+    calls, fails = iter(range(9)), {0}
+    with pytest.raises(ValueError, match="It diverged"):
+        concrete(n_init=3).fit(X)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", torch.optim.RMSprop])

@@ -18,6 +18,7 @@ from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import nn
 
 from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans, _deep_clusterer
+from sklearn_ckm._deep_clusterer import BaseDeepClusterer
 from sklearn_ckm._training._checkpoint import Checkpoint
 from sklearn_ckm._training._fit_tasks import FitTasks
 from sklearn_ckm.objectives import ConcreteKMeansObjective
@@ -263,8 +264,9 @@ def interrupt_before(patch, owner, name, call=1, presses=1):
 
 MOMENTS = {
     "placing the centres": (_deep_clusterer, "set_centers", 1, 0),
-    "scoring a start": (_deep_clusterer, "neighborhood_agreement_score", 1, 1),
-    "placing the centres of another start": (_deep_clusterer, "set_centers", 2, 1),
+    "scoring a start": (BaseDeepClusterer, "_score_start", 1, EPOCHS),
+    "pretraining another start": (_deep_clusterer, "pretrain", 2, EPOCHS),
+    "placing the centres of another start": (_deep_clusterer, "set_centers", 2, EPOCHS),
     "reading off the labels": (_deep_clusterer, "strip_net", 1, EPOCHS),
     "diagnosis": (_deep_clusterer, "find_center_problems", 1, EPOCHS),
     "ending the tasks": (FitTasks, "finish", 1, EPOCHS),
@@ -278,7 +280,10 @@ def test_interrupt_outside_the_epochs_leaves_a_fitted_model(kind, moment, monkey
     with monkeypatch.context() as patch, pytest.warns(ConvergenceWarning) as caught:
         interrupt_before(patch, owner, name, call)
         fit(kind, model)
-    (warning,) = [w for w in caught if "was interrupted after" in str(w.message)]
+    (warning,) = [w for w in caught if "was interrupted" in str(w.message)]
+    is_between = "start" in moment
+    expected = "in start 2 of 3, and is the best of those before" if is_between else "after"
+    assert expected in str(warning.message)
     assert warning.filename == __file__
     assert (model.stop_reason_, model.n_iter_) == ("interrupted", n_epochs)
     assert_array_equal(model.predict(X_TGT), model.labels_)
@@ -499,6 +504,6 @@ def test_killed_process_goes_on_to_the_same_model(tmp_path, n_init):
         if process.wait() == 0:
             break
         seen.update(name for _, _, names in os.walk(folder) for name in names)
-    assert {"pretrain.pt", "finetune.pt" if n_init == 1 else "trial-1.pt"} <= seen
+    assert {"pretrain.pt", "finetune.pt" if n_init == 1 else "finetune-1.pt"} <= seen
     resumed = pickle.loads(answer.read_bytes())
     assert_equal_models(resumed, whole)
