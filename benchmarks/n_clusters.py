@@ -1,24 +1,27 @@
 """Does ``n_clusters="auto"`` find the number of classes of a target?
 
 Targets of 3, 5 and 7 digit classes, drawn anew for each of ten seeds, and sources of another
-number of other classes. Beside the estimate stand its two criteria alone, DTC's rule (Han et al.,
-ICCV 2019), the answer five, and the number of the source's classes. All look at one embedding, that
-of the default pretraining of a small dense network.
+number of other classes. Beside the estimate stands the one that is made without views, from the
+pretrained embedding, and its two criteria alone; DTC's rule (Han et al., ICCV 2019) in that
+embedding; the answer five; and the number of the source's classes. All start from one pretraining
+with the default epochs, of a small dense network.
 
     python benchmarks/n_clusters.py --data FOLDER [--pairs bundled usps-mnist mnist-usps] [--report]
 
-How the estimate came about: its criteria, and how they are combined, were chosen among many on
-draws of two targets, the bundled digits and USPS, by the true number of classes. Two earlier ones,
-on all rows at once, had been tried on MNIST and other draws of the bundled digits as well, and were
-given up: the mean of both criteria, and BIC held down by the silhouette, were within one of the
-truth in 10, 8 and 2 of ten cases and in 2, 7 and 1 of seven, for 3, 5 and 7 classes of MNIST. The
-draws reported here were made after the last change.
+How the estimates came about: the penalty of the one by views was set on five targets of 3, 5 and 7
+classes, made of MNIST digits 0 to 4 upright, turned by 90 degrees, mirrored and upside down, by the
+true number; any between 0.6 and 0.8 would have done. It was then tried on five further such targets
+(four right, one off by one) and on four draws of the bundled digits (three right, one off by one)
+and not changed. The criteria in the embedding, and how they are combined, were chosen among many on
+draws of the bundled digits and of USPS; earlier ones had been tried on MNIST too, and were given
+up. The draws reported here were made after the last change.
 """
 
 import argparse
 import json
 import os
 import time
+import warnings
 from itertools import product
 from pathlib import Path
 
@@ -26,6 +29,7 @@ import numpy as np
 import torch
 from _common import RESULTS, append_row, environment, read_rows
 from _digit_pairs import PAIRS
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import silhouette_score
 from threadpoolctl import threadpool_limits
 
@@ -36,8 +40,9 @@ from sklearn_ckm.preprocessing import ImageFormatter
 
 N_SOURCE = {3: (4, 7), 5: (3, 4), 7: (2, 3)}  # by target classes, for even and odd seeds
 SETTINGS = {"n_pixels": 16, "n_rows": 1000, "encoder": "mlp-small", "pretrain_epochs": 50}
-FIRST_SEED = 300  # smaller seeds served the choice of the estimate
-ANSWERS = ("auto", "bic", "silhouette", "dtc", "five", "n_source")
+FIRST_SEED = 400  # smaller seeds served the choice of the estimates
+ANSWERS = ("auto", "embedding", "bic", "silhouette", "dtc", "five", "n_source")
+COUNTING_EPOCHS = 30
 _MOST_CLUSTERS = 20
 
 
@@ -76,9 +81,9 @@ def run_pair(options, pair):
         start = time.perf_counter()
         n_source = N_SOURCE[n_target][seed % 2]
         X_src, y_src, X_tgt = draw(pair, options.data, n_source, n_target, seed)
-        fixed = {name: SETTINGS[name] for name in ("encoder", "pretrain_epochs")}
-        model = CKMDomainAdapter("auto", **fixed, max_epochs=0, random_state=seed)
-        model.fit(X_src, y_src, X_tgt=X_tgt)
+        by_views, model = (
+            count(max_epochs, X_src, y_src, X_tgt, seed) for max_epochs in (COUNTING_EPOCHS, 0)
+        )
         curve = model.n_clusters_curve_
         z = model.transform(X_src), model.transform(X_tgt)
         row = {
@@ -86,7 +91,8 @@ def run_pair(options, pair):
             "n_target": n_target,
             "n_source": n_source,
             "seed": seed,
-            "auto": model.n_clusters_,
+            "auto": by_views.n_clusters_,
+            "embedding": model.n_clusters_,
             "bic": curve["n_clusters"][curve["bic"].argmax()],
             "silhouette": curve["n_clusters"][curve["silhouette"].argmax()],
             "dtc": deep_transfer_clustering_rule(z[0], y_src, z[1], seed),
@@ -95,7 +101,16 @@ def run_pair(options, pair):
             **environment(),
         }
         append_row(options.results, row)
-        print(pair, *(f"{name} {row[name]}" for name in ("seed", "n_target", *ANSWERS[:4])))
+        print(pair, *(f"{name} {row[name]}" for name in ("seed", "n_target", *ANSWERS[:5])))
+
+
+def count(max_epochs, X_src, y_src, X_tgt, seed):
+    """Fit an adapter; for each number, views take at most 30 epochs, however long the fit."""
+    fixed = {name: SETTINGS[name] for name in ("encoder", "pretrain_epochs")}
+    model = CKMDomainAdapter("auto", **fixed, max_epochs=max_epochs, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(X_src, y_src, X_tgt=X_tgt)
 
 
 def draw(pair, folder, n_source, n_target, seed):
@@ -181,7 +196,7 @@ def summarize(rows):
         if row["settings"] != settings:
             continue
         truth = int(row["n_target"])
-        answers = {**{name: int(row[name]) for name in ANSWERS[:4]}, "five": 5}
+        answers = {**{name: int(row[name]) for name in ANSWERS[:5]}, "five": 5}
         answers["n_source"] = int(row["n_source"])
         for name in ANSWERS:
             cell = errors.setdefault((row["pair"], truth), {}).setdefault(name, [])

@@ -27,11 +27,18 @@ from ._training._hash import hash_fit
 from ._training._history import epoch_records
 from ._training._inference import describe_centers, distances_in_blocks, embed, embed_training_rows
 from ._training._interrupts import HeldInterrupts
-from ._training._n_clusters import FEWEST_ROWS, estimate_n_clusters
+from ._training._n_clusters import (
+    COUNTED_ROWS,
+    COUNTING_EPOCHS,
+    FEWEST_ROWS,
+    count_by_views,
+    estimate_n_clusters,
+)
 from ._training._phases import (
     Pretrained,
     pretrain,
     set_centers,
+    shared_information,
     start_centers,
     start_finetuning,
     strip_net,
@@ -51,11 +58,11 @@ _FEWEST_SCORED = 3
 _NOT_IN_RESULT = ("checkpoint", "memory", "verbose", "random_state", "device")
 
 
-def _scored_rows(n_samples):
+def _sampled_rows(n_samples, most):
     """A fixed sample of the rows, so that scores of one data set compare."""
-    if n_samples <= _SCORED_ROWS:
+    if n_samples <= most:
         return np.arange(n_samples)
-    return np.sort(np.random.default_rng(0).choice(n_samples, _SCORED_ROWS, replace=False))
+    return np.sort(np.random.default_rng(0).choice(n_samples, most, replace=False))
 
 
 def _check_n_rows(n_target, n_clusters):
@@ -136,7 +143,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         rows = np.arange(len(X))
         if sample_domain is not None:
             rows = np.flatnonzero(check_target_rows(sample_domain, len(X)))
-        rows = rows[_scored_rows(len(rows))]
+        rows = rows[_sampled_rows(len(rows), _SCORED_ROWS)]
         return self._agreement(
             self._net.module_,
             self._scaler.to_tensor(X[rows]),
@@ -225,10 +232,9 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
                 pretrained = self._pretrain(data, n_classes, settings, seed)
                 vars(self).pop("n_clusters_curve_", None)
                 if n_clusters == "auto":
-                    z = embed_training_rows(
-                        pretrained.model, data.target, device, phase="pretrain", lr=self.lr
+                    n_clusters = self._estimate_n_clusters(
+                        pretrained, data.target, settings, criterion, seed
                     )
-                    n_clusters = self._estimate_n_clusters(z, seed)
             tuned = data if tunes_source else replace(data, source=None, y_source=None)
             with HeldInterrupts() as interrupts:  # from here on, they leave a fitted model
                 settings = replace(settings, interrupts=interrupts)
@@ -291,15 +297,36 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             model.classifier.to(settings.device, torch.float32)
         return Pretrained(model, history, optimizer_state)
 
-    def _estimate_n_clusters(self, z, seed):
-        """Number of clusters of the pretrained embedding, and the curve it was read from."""
+    def _estimate_n_clusters(self, pretrained, target, settings, criterion, seed):
+        """Number of clusters, and the curve it was read from.
+
+        Views of images judge short fine-tunings. Those of tables, which have little more in common
+        than being near, do not: there, and without views, the pretrained embedding is looked at.
+        """
         seed = phase_seed(seed, "n_clusters")
-        n_clusters, self.n_clusters_curve_ = estimate_n_clusters(z.cpu().numpy(), seed=seed)
+        if criterion.compares_views and self.max_epochs and len(self._input_shape) == 3:
+            target = target[_sampled_rows(len(target), COUNTED_ROWS)]
+            information = partial(
+                shared_information,
+                pretrained,
+                target,
+                replace(settings, batch_size=self._resolve_batch_size(target, None)),
+                criterion,
+                temperature=self.temperature,
+                max_epochs=min(COUNTING_EPOCHS, int(self.max_epochs)),
+                seed=seed,
+            )
+            n_clusters, self.n_clusters_curve_ = count_by_views(information, len(target))
+        else:
+            z = embed_training_rows(
+                pretrained.model, target, settings.device, phase="pretrain", lr=self.lr
+            )
+            n_clusters, self.n_clusters_curve_ = estimate_n_clusters(z.cpu().numpy(), seed=seed)
         if n_clusters == self.n_clusters_curve_["n_clusters"][-1]:
             warnings.warn(
                 f"The estimate of n_clusters, {n_clusters}, is the largest number that so many "
-                f"rows ({len(z)}) allow to look at: there may be more clusters. Set n_clusters if "
-                "you know better.",
+                f"rows ({len(target)}) allow to look at: there may be more clusters. Set "
+                "n_clusters if you know better.",
                 stacklevel=7,  # the caller of fit, past the context managers
             )
         return n_clusters
@@ -419,7 +446,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             last, weights = net.history[-1], self._lambdas()
             terms = [term for term in ("consistency", "balance", "kshot") if term in last]
             return -sum(weights[f"lambda_{term}"] * last[term] for term in terms)
-        rows = _scored_rows(len(target))
+        rows = _sampled_rows(len(target), _SCORED_ROWS)
         return self._agreement(net.module_, target[rows]) if len(rows) >= _FEWEST_SCORED else 0.0
 
     def _lambdas(self):

@@ -1,4 +1,4 @@
-"""The number of clusters in an embedding, where nobody knows it."""
+"""The number of clusters, where nobody knows it."""
 
 import warnings
 
@@ -10,6 +10,8 @@ from sklearn.metrics import silhouette_score
 from sklearn.mixture import GaussianMixture
 
 FEWEST_ROWS = 20  # of which estimators ask for an estimate
+COUNTING_EPOCHS = 30  # of the fine-tuning for each number that views judge
+COUNTED_ROWS = 2000
 _DRAWS = 5
 _ROWS_OF_A_DRAW = 100, 500  # half of the rows, within these limits
 _MOST_CLUSTERS = 20
@@ -19,6 +21,52 @@ _KMEANS_STARTS = 3
 _WORST_SILHOUETTE = -1.0
 _CLEAR_SILHOUETTE = 0.5
 _RIDGE = 1e-3  # of the mean variance, on the diagonal of each covariance
+_PATIENCE = 4  # numbers in a row that are no better, after which views look no further
+_LEAST_GAIN = 0.75  # of what the number that views agree on best has brought
+
+
+def most_clusters(n_rows):
+    """Return the largest number that so many rows allow to look at."""
+    return max(2, min(_MOST_CLUSTERS, n_rows // _ROWS_PER_CLUSTER))
+
+
+def count_by_views(shared_information, n_rows):
+    """Estimate the number of clusters: more of them must say more of a row's view.
+
+    Parameters
+    ----------
+    shared_information : callable
+        Called with a number of clusters; returns the mutual information, in nats, of the clusters
+        of rows and those of their views, after a fine-tuning.
+    n_rows : int
+        How many rows it looks at.
+
+    Returns
+    -------
+    n_clusters : int
+        At least two.
+    curve : dict of str to ndarray of shape (n_candidates,)
+        ``n_clusters``, their ``mutual_information``, and the ``gain`` that decides; larger is
+        better.
+
+    Notes
+    -----
+    k clusters of equal size, all found again in a view, share log k nats. Up to the number of
+    classes, a further cluster adds most of that; past it, a class is divided along a line that the
+    views cross, and little is added. With the share of log k that the best number attains, called
+    eta, the gain is I(k) - 0.75 eta log k, and its maximum is the estimate. Numbers are looked at
+    from two on, until four in a row are no better than the best.
+    """
+    numbers, information = [], []
+    for n_clusters in range(2, most_clusters(n_rows) + 1):
+        numbers.append(n_clusters)
+        information.append(shared_information(n_clusters))
+        most = np.log(numbers)
+        gain = information - _LEAST_GAIN * max(information / most) * most
+        if len(gain) - 1 - gain.argmax() >= _PATIENCE:
+            break
+    curve = {"n_clusters": numbers, "mutual_information": information, "gain": gain}
+    return numbers[gain.argmax()], {name: np.array(values) for name, values in curve.items()}
 
 
 def estimate_n_clusters(z, *, seed):
@@ -56,8 +104,7 @@ def estimate_n_clusters(z, *, seed):
     z = np.asarray(z, dtype=np.float64)
     fewest, most = _ROWS_OF_A_DRAW
     n_rows = min(len(z), int(np.clip(len(z) // 2, fewest, most)))
-    last = max(2, min(_MOST_CLUSTERS, n_rows // _ROWS_PER_CLUSTER))
-    candidates = np.arange(2, last + 1)
+    candidates = np.arange(2, most_clusters(n_rows) + 1)
     rng = np.random.default_rng(seed)
     scores = np.empty((_DRAWS, len(candidates), 2))
     for i in range(_DRAWS):

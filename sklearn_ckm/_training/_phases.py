@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from ._batches import DomainBatches
 from ._checkpoint import Checkpoint
 from ._fit_tasks import FitTasks
 from ._history import epoch_records
-from ._inference import distances_in_blocks
+from ._inference import distances_in_blocks, embed_training_rows
 from ._interrupts import HeldInterrupts
 from ._nets import FineTuningNet, PhaseNet, PretrainingNet
 from ._optimizers import named_state
@@ -293,7 +293,63 @@ def set_centers(model, z, positions, temperature):
     return distances.argmin(1)
 
 
-def start_finetuning(model, data, settings, *, is_balanced, seed, **net_kwargs):
+def shared_information(
+    pretrained, target, settings, criterion, n_clusters, *, temperature, max_epochs, seed
+):
+    """Mutual information of the clusters of rows and of their views, after a fine-tuning.
+
+    Parameters
+    ----------
+    pretrained : Pretrained
+        Where it sets out; left as it is.
+    target : Tensor of shape (n_target, *input_shape)
+        What is clustered.
+    settings : TrainingSettings
+        Settings of the fit.
+    criterion : JointCriterion
+        One that compares views.
+    n_clusters : int
+        Number of centres.
+    temperature : float or "auto"
+        That of the centres.
+    max_epochs : int
+        Number of epochs.
+    seed : int
+        Seed of k-means, of the batches and of the noise.
+
+    Returns
+    -------
+    information : float
+        In nats: log k less the ``consistency`` and the ``balance`` of the last epoch.
+    """
+    pretrained = copy.deepcopy(pretrained)  # training moves the optimiser's state as well
+    model = pretrained.model
+    z = embed_training_rows(model, target, settings.device, phase="pretrain", lr=settings.lr)
+    labels = set_centers(model, z, start_centers(z, n_clusters, seed=seed), temperature)
+    net, batches = start_finetuning(
+        model,
+        TrainingData(target),
+        replace(settings, callbacks=None, tasks=None),
+        is_balanced=False,
+        seed=seed,
+        description=f"counting, {n_clusters}",
+        criterion=criterion,
+        labels=labels,
+        optimizer_state=pretrained.optimizer_state,
+        max_epochs=max_epochs,
+    )
+    net.checkpoint = settings.phase_checkpoint(f"counting-{n_clusters}")
+    with torch_seed(seed, settings.device):
+        net.partial_fit(batches)
+    if net.stop_reason == "interrupted":
+        raise KeyboardInterrupt
+    last = net.history[-1]
+    return float(np.log(n_clusters)) - last["consistency"] - last["balance"]
+
+
+def start_finetuning(
+    model, data, settings, *, is_balanced, seed, description="fine-tuning", **net_kwargs
+):
     """Make the net of the fine-tuning and its batches; nothing is trained yet.
 
     Parameters
@@ -308,6 +364,8 @@ def start_finetuning(model, data, settings, *, is_balanced, seed, **net_kwargs):
         Whether the source's classes are drawn equally often.
     seed : int
         Seed of the batches and of the noise.
+    description : str
+        What the progress bar and scikit-learn's callbacks call it.
     **net_kwargs : dict
         Parameters of :class:`FineTuningNet`.
 
@@ -325,7 +383,7 @@ def start_finetuning(model, data, settings, *, is_balanced, seed, **net_kwargs):
         is_balanced=is_balanced,
         generator=make_generator(seed, settings.device),
     )
-    net = FineTuningNet(model, **net_kwargs, **settings.net_kwargs(seed, "fine-tuning"))
+    net = FineTuningNet(model, **net_kwargs, **settings.net_kwargs(seed, description))
     return net.initialize(), batches
 
 

@@ -32,8 +32,8 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     Parameters
     ----------
     n_clusters : int or "auto", default=8
-        Number of clusters of the target. ``"auto"`` estimates it in the pretrained embedding, see
-        Notes.
+        Number of clusters of the target. ``"auto"`` estimates it, see Notes; on images it takes
+        several times as long as the fit.
     n_components : int, default=10
         Width of the embedding.
     encoder : {"auto", "mlp", "mlp-small", "conv"} or callable, default="auto"
@@ -117,8 +117,10 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     n_clusters_ : int
         Number of clusters.
     n_clusters_curve_ : dict of str to ndarray of shape (n_candidates,)
-        Where `n_clusters` is ``"auto"``: the candidates ``n_clusters``, and their ``bic`` and
-        ``silhouette``, means over the draws of rows; larger is better.
+        Where `n_clusters` is ``"auto"``: the candidates ``n_clusters`` and two criteria of each;
+        larger is better. For images with views, ``mutual_information`` of the clusters of rows and
+        of their views, in nats, and the ``gain`` that decides; else ``bic`` and ``silhouette``,
+        means over the draws of rows.
     cluster_centers_ : ndarray of shape (n_clusters, n_components)
         Centres in the embedding.
     source_classes_ : ndarray of shape (n_classes,)
@@ -152,9 +154,9 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     large domain does not drown the other in the reconstruction. One pass of the network serves
     both; a module with batch statistics would mix them.
 
-    *Number of clusters.* ``n_clusters="auto"`` looks at the target's rows in the embedding that was
-    pretrained on both domains, in the way of :class:`~sklearn_ckm.ConcreteKMeans`, whose notes tell
-    what the estimate is worth.
+    *Number of clusters.* ``n_clusters="auto"`` looks at the target's rows alone, with the network
+    that was pretrained on both domains, in the way of :class:`~sklearn_ckm.ConcreteKMeans`, whose
+    notes tell what the estimate is worth.
 
     *Differences from the paper.* Algorithm 1 prints the clustering term on the source and leaves
     the cross-entropy out of the encoder's update; Eq. 4 and the text decide otherwise, and so does

@@ -415,9 +415,9 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
             return named
         return torch.cat([named, start_centers_apart(z, named, n_unnamed, seed=seed)])
 
-    def _estimate_n_clusters(self, z, seed):
+    def _estimate_n_clusters(self, *args):
         """As without labels, but at least one for each labelled class."""
-        n_clusters = max(super()._estimate_n_clusters(z, seed), self._n_named)
+        n_clusters = max(super()._estimate_n_clusters(*args), self._n_named)
         self.classes_ = name_centers(self.classes_, n_clusters, self.unknown_label)
         return n_clusters
 

@@ -11,8 +11,14 @@ from sklearn.utils._plotting import _validate_style_kwargs
 from ._fitted_rows import FittedClusterer
 from ._plotting import COLORS, DARK_GREY, check_two_axes, line_style
 
-_CRITERIA = {"bic": "BIC of a Gaussian mixture\n(negated)", "silhouette": "silhouette of k-means"}
-
+_BY_EMBEDDING = {
+    "bic": "BIC of a Gaussian mixture\n(negated)",
+    "silhouette": "silhouette of k-means",
+}
+_BY_VIEWS = {
+    "mutual_information": "information shared\nwith a view (nats)",
+    "gain": "gain over what a useless\ncluster would add (nats)",
+}
 _MOST_TICKS = 12
 
 
@@ -24,17 +30,18 @@ class NClustersDisplay:
     Parameters
     ----------
     curve : dict of str to ndarray of shape (n_candidates,)
-        ``n_clusters``, ``bic`` and ``silhouette``, as in the attribute ``n_clusters_curve_`` of the
-        estimators; larger is better.
+        ``n_clusters``, and either ``mutual_information`` and ``gain`` or ``bic`` and
+        ``silhouette``, as in the attribute ``n_clusters_curve_`` of the estimators; larger is
+        better.
     n_clusters : int
         The number that was chosen.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Axes of the BIC.
+        The upper axes.
     axes_ : ndarray of shape (2,)
-        Axes of the BIC and of the silhouette.
+        Axes of either criterion.
     figure_ : matplotlib Figure
         Figure of the axes.
     lines_ : dict of str to matplotlib Line2D
@@ -46,9 +53,11 @@ class NClustersDisplay:
 
     Notes
     -----
-    The curves are means over five draws of rows. The number chosen is a mean of the numbers that
-    were best in each draw (see :class:`~sklearn_ckm.ConcreteKMeans`), and need not be that at which
-    a curve is highest. A curve without a clear peak says that the estimate is worth little.
+    Where views of images decided, the number is that at which the lower curve is highest: up to it,
+    a further cluster told more of a row's view. Elsewhere the curves are means over five draws of
+    rows, and the number is a mean of those that were best in each draw (see
+    :class:`~sklearn_ckm.ConcreteKMeans`), and need not be that at which a curve is highest. A curve
+    without a clear peak says that the estimate is worth little.
 
     Examples
     --------
@@ -104,7 +113,7 @@ class NClustersDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or array-like of two Axes, default=None
-            Axes to draw on, for BIC and silhouette; a single one is divided in two. None makes a
+            Axes to draw on, one for each criterion; a single one is divided in two. None makes a
             figure.
         **kwargs
             Keywords of ``plot`` for both lines.
@@ -119,10 +128,13 @@ class NClustersDisplay:
         self.figure_ = self.ax_.figure
         self.lines_ = {}
         candidates = np.asarray(self.curve["n_clusters"])
-        for i, (panel, (key, name)) in enumerate(zip(self.axes_, _CRITERIA.items(), strict=True)):
+        is_by_views = "mutual_information" in self.curve
+        criteria = _BY_VIEWS if is_by_views else _BY_EMBEDDING
+        label = "one fine-tuning each" if is_by_views else "mean of the draws"
+        for i, (panel, (key, name)) in enumerate(zip(self.axes_, criteria.items(), strict=True)):
             values = np.asarray(self.curve[key])
             style = {**line_style(i), "marker": "o", "markersize": 4, "linestyle": "-"}
-            style = _validate_style_kwargs({**style, "label": "mean of the draws"}, kwargs)
+            style = _validate_style_kwargs({**style, "label": label}, kwargs)
             (self.lines_[key],) = panel.plot(candidates, values, **style)
             best = values.argmax()
             style = {"marker": "o", "s": 110, "facecolor": "none", "edgecolor": DARK_GREY}

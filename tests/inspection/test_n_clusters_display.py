@@ -25,6 +25,21 @@ def test_by_hand_curves_their_maxima_and_the_choice():
     display.figure_.draw_without_rendering()
 
 
+def test_curves_by_views():
+    curve = {
+        "n_clusters": [2, 3, 4],
+        "mutual_information": [0.6, 1.0, 1.1],
+        "gain": [0.1, 0.3, 0.2],
+    }
+    display = NClustersDisplay(curve, n_clusters=3).plot()
+    assert list(display.lines_) == ["mutual_information", "gain"]
+    for ax, (key, line) in zip(display.axes_, display.lines_.items(), strict=True):
+        assert list(line.get_ydata()) == curve[key]
+        names = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert names == ["one fine-tuning each", "its maximum", "chosen: 3"]
+    display.figure_.draw_without_rendering()
+
+
 @pytest.mark.parametrize(("largest", "step"), [(13, 1), (14, 2), (20, 2), (40, 4)])
 def test_ticks_have_room(pyplot, largest, step):
     candidates = list(range(2, largest + 1))

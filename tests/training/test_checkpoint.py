@@ -21,6 +21,7 @@ from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMea
 from sklearn_ckm._deep_clusterer import BaseDeepClusterer
 from sklearn_ckm._training._checkpoint import Checkpoint
 from sklearn_ckm._training._fit_tasks import FitTasks
+from sklearn_ckm._training._nets import FineTuningNet
 from sklearn_ckm.objectives import ConcreteKMeansObjective
 
 pytestmark = [
@@ -304,6 +305,32 @@ def test_second_interrupt_is_raised(moment, monkeypatch):
         fit("adapter", model)
     assert not hasattr(model, "labels_")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_broken_counting_by_views_goes_on(tmp_path):
+    rows = np.random.default_rng(0).uniform(size=(60, 1, 8, 8)).astype(np.float32)
+    params = {"n_clusters": "auto", "n_components": 3, "encoder": "mlp-small", "max_epochs": 3}
+    whole = make("clusterer", **params).fit(rows)
+    trained, epoch = [], FineTuningNet.on_train_epoch_end
+
+    def breaking(self, n_batches):
+        epoch(self, n_batches)
+        trained.append(len(self.monitors.count()))
+        if len(trained) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FineTuningNet, "on_train_epoch_end", breaking)
+        with pytest.raises(KeyboardInterrupt):
+            make("clusterer", **params, checkpoint=tmp_path).fit(rows)
+        trained.append("again")
+        model = make("clusterer", **params, checkpoint=tmp_path).fit(rows)
+    assert trained[:8] == [2, 2, 2, 3, 3, "again", 3, 3]  # of three epochs each
+    assert_array_equal(model.transform(rows), whole.transform(rows))
+    assert model.history_ == whole.history_
+    for name, values in whole.n_clusters_curve_.items():
+        assert_array_equal(values, model.n_clusters_curve_[name])
 
 
 @pytest.mark.parametrize("name", ["pretrain", "estimate_n_clusters"])

@@ -8,9 +8,15 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
 from sklearn.metrics import silhouette_score
 from sklearn.mixture import GaussianMixture
+from skorch.callbacks import Callback
 
-from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans
-from sklearn_ckm._training._n_clusters import estimate_n_clusters
+from sklearn_ckm import (
+    CKMDomainAdapter,
+    CKMSemiSupervisedAdapter,
+    ConcreteKMeans,
+    _deep_clusterer,
+)
+from sklearn_ckm._training._n_clusters import count_by_views, estimate_n_clusters
 
 SMALL = {
     "n_components": 4,
@@ -143,6 +149,117 @@ def test_embedding_that_is_one_point_has_an_estimate():
     count, curve = estimate_n_clusters(np.ones((50, 3)), seed=0)
     assert count >= 2
     assert_array_equal(curve["silhouette"], -1.0)
+
+
+# by views -----------------------------------------------------------------------------------------
+
+
+def counted(information, n_rows=2000):
+    """Answer of the search, and the numbers it asked for."""
+    asked = []
+
+    def shared_information(n_clusters):
+        asked.append(n_clusters)
+        return information(n_clusters)
+
+    return count_by_views(shared_information, n_rows), asked
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 7, 12])
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_number_past_which_little_is_added_is_found(n_classes, share):
+    # each cluster up to the number of classes adds a share of what it could, others a tenth of it
+    def information(k):
+        return share * (np.log(min(k, n_classes)) + 0.1 * np.log(max(k / n_classes, 1)))
+
+    (count, curve), asked = counted(information)
+    assert count == n_classes
+    assert asked == list(range(2, n_classes + 5))  # and four more
+    assert_array_equal(curve["n_clusters"], asked)
+    np.testing.assert_allclose(curve["mutual_information"], [information(k) for k in asked])
+    expected = [information(k) - 0.75 * share * np.log(k) for k in asked]
+    np.testing.assert_allclose(curve["gain"], expected)
+
+
+def test_search_by_views_goes_past_a_dip_and_ends_at_the_candidates():
+    shares = {2: 0.9, 3: 0.8, 4: 0.75, 5: 0.75, 6: 0.88, 7: 0.6}
+    (count, _), _ = counted(lambda k: shares.get(k, 0.5) * np.log(k))
+    assert count == 6
+    (count, _), asked = counted(np.log)
+    assert (count, asked[-1]) == (20, 20)
+    (count, _), asked = counted(np.log, n_rows=55)
+    assert (count, asked[-1]) == (5, 5)
+    assert counted(lambda k: 0.0)[0][0] == 2  # no view tells anything
+
+
+def images(n_classes, n_rows, seed=0):
+    """Small images: a bright bar at an angle of its class, or a dot, with noise."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n_rows) % n_classes
+    shapes = np.zeros((4, 8, 8))
+    shapes[0, 3:5, 1:7] = shapes[1, 1:7, 3:5] = shapes[2, 2:6, 2:6] = 1.0
+    shapes[3, [1, 1, 6, 6], [1, 6, 1, 6]] = 1.0
+    return (shapes[y] + rng.normal(scale=0.05, size=(n_rows, 8, 8)))[:, None].clip(0, 1), y
+
+
+IMAGES, IMAGE_CLASSES = images(3, 240)
+IMAGE_SETTINGS = {"encoder": "mlp-small", "pretrain_epochs": 8, "max_epochs": 12, "random_state": 0}
+
+
+def test_estimators_count_images_by_views():
+    model = ConcreteKMeans("auto", **IMAGE_SETTINGS).fit(IMAGES)
+    curve = model.n_clusters_curve_
+    assert model.n_clusters_ == curve["n_clusters"][curve["gain"].argmax()] == 3
+    assert model.cluster_centers_.shape[0] == 3
+    given = ConcreteKMeans(3, **IMAGE_SETTINGS).fit(IMAGES)
+    assert_array_equal(given.cluster_centers_, model.cluster_centers_)  # counting changes no draw
+    again = ConcreteKMeans("auto", **IMAGE_SETTINGS).fit(IMAGES)
+    for name, values in curve.items():
+        assert_array_equal(values, again.n_clusters_curve_[name])
+
+    y_tgt = np.where(IMAGE_CLASSES < 2, IMAGE_CLASSES, -1)
+    source = IMAGES[:40, :, ::-1], IMAGE_CLASSES[:40]
+    adapter = CKMDomainAdapter("auto", **IMAGE_SETTINGS).fit(*source, X_tgt=IMAGES)
+    few = CKMSemiSupervisedAdapter("auto", **IMAGE_SETTINGS)
+    few.fit(*source, X_tgt=IMAGES, y_tgt=y_tgt)
+    for other in (adapter, few):
+        assert other.n_clusters_ == 3
+        assert set(other.n_clusters_curve_) == {"n_clusters", "mutual_information", "gain"}
+    assert few.classes_.tolist() == [0, 1, -1]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"augmentation": None},
+        {"lambda_consistency": 0.0, "lambda_balance": 0.0},
+        {"max_epochs": 0},
+    ],
+)
+def test_images_without_fine_tuning_by_views_are_counted_in_the_embedding(params):
+    model = ConcreteKMeans("auto", **{**IMAGE_SETTINGS, **params}).fit(IMAGES)
+    assert set(model.n_clusters_curve_) == {"n_clusters", "bic", "silhouette"}
+
+
+def test_counting_by_views_leaves_callbacks_alone_and_looks_at_a_sample(monkeypatch):
+    seen = []
+
+    class Sees(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            seen.append(net.phase)
+
+    rows = []
+    count = _deep_clusterer.count_by_views
+
+    def counting(information, n_rows):
+        rows.append(n_rows)
+        return count(information, n_rows)
+
+    monkeypatch.setattr(_deep_clusterer, "count_by_views", counting)
+    monkeypatch.setattr(_deep_clusterer, "COUNTED_ROWS", 100)
+    ConcreteKMeans("auto", **{**IMAGE_SETTINGS, "max_epochs": 2}, callbacks=[Sees()]).fit(IMAGES)
+    assert seen == ["pretrain"] * 8 + ["finetune"] * 2
+    assert rows == [100]
 
 
 # as a parameter ----------------------------------------------------------------------------------
