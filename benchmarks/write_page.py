@@ -40,6 +40,7 @@ PAIRS_OF_COUNTS = {
 }
 ANSWERS = {
     "auto": '``"auto"``',
+    "embedding": "in the embedding",
     "bic": "BIC alone",
     "silhouette": "silhouette alone",
     "dtc": "DTC's rule",

@@ -17,7 +17,7 @@ _BY_EMBEDDING = {
 }
 _BY_VIEWS = {
     "mutual_information": "information shared\nwith a view (nats)",
-    "gain": "gain over what a useless\ncluster would add (nats)",
+    "gain": "information less\nits penalty (nats)",
 }
 _MOST_TICKS = 12
 
