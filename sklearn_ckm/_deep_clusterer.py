@@ -30,6 +30,7 @@ from ._training._interrupts import HeldInterrupts
 from ._training._n_clusters import (
     COUNTED_ROWS,
     COUNTING_EPOCHS,
+    COUNTING_WEIGHTS,
     FEWEST_ROWS,
     count_by_views,
     estimate_n_clusters,
@@ -44,9 +45,11 @@ from ._training._phases import (
     strip_net,
 )
 from ._training._pretraining_cache import cached_pretraining
+from .augmentation import TableAugmentation
 from .augmentation._resolve import check_views, resolve_augmentation
 from .metrics import neighborhood_agreement_score
 from .modules import ClusteringModel, build_autoencoder
+from .objectives import ConcreteKMeansObjective
 from .objectives._resolve import resolve_objective
 from .utils._device import resolve_device
 from .utils._domains import check_target_rows
@@ -227,14 +230,17 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             if is_started:
                 if n_clusters == "auto":
                     n_clusters = self.n_clusters_
+                vars(self).pop("init_scores_", None)
                 pretrained = self._continue_from(self._net.module_, n_clusters, n_classes, device)
             else:
                 pretrained = self._pretrain(data, n_classes, settings, seed)
                 vars(self).pop("n_clusters_curve_", None)
+                vars(self).pop("init_scores_", None)
                 if n_clusters == "auto":
                     n_clusters = self._estimate_n_clusters(
                         pretrained, data.target, settings, criterion, seed
                     )
+                    n_clusters = self._adopt_n_clusters(n_clusters)
             tuned = data if tunes_source else replace(data, source=None, y_source=None)
             with HeldInterrupts() as interrupts:  # from here on, they leave a fitted model
                 settings = replace(settings, interrupts=interrupts)
@@ -245,7 +251,6 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
                     net, history, learned["init_scores_"] = self._choose_start(
                         net, history, pretrain, finetune, data.target, settings, seed
                     )
-                vars(self).pop("init_scores_", None)
                 vars(self).update(learned)
                 self._set_learned(net, tuned, history)
                 tasks.finish()
@@ -300,18 +305,21 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
     def _estimate_n_clusters(self, pretrained, target, settings, criterion, seed):
         """Number of clusters, and the curve it was read from.
 
-        Views of images judge short fine-tunings. Those of tables, which have little more in common
-        than being near, do not: there, and without views, the pretrained embedding is looked at.
+        Views of images judge short fine-tunings, which are the same whatever the objective and the
+        weights of the fit. Those of tables, which have little more in common than being near, do
+        not: there, and without views, the pretrained embedding is looked at.
         """
         seed = phase_seed(seed, "n_clusters")
-        if criterion.compares_views and self.max_epochs and len(self._input_shape) == 3:
+        views = criterion.augmentation if criterion.compares_views else None
+        is_of_images = len(self._input_shape) == 3 and not isinstance(views, TableAugmentation)
+        if views is not None and is_of_images and self.max_epochs:
             target = target[_sampled_rows(len(target), COUNTED_ROWS)]
             information = partial(
                 shared_information,
                 pretrained,
                 target,
                 replace(settings, batch_size=self._resolve_batch_size(target, None)),
-                criterion,
+                JointCriterion(ConcreteKMeansObjective(), augmentation=views, **COUNTING_WEIGHTS),
                 temperature=self.temperature,
                 max_epochs=min(COUNTING_EPOCHS, int(self.max_epochs)),
                 seed=seed,
@@ -324,11 +332,15 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             n_clusters, self.n_clusters_curve_ = estimate_n_clusters(z.cpu().numpy(), seed=seed)
         if n_clusters == self.n_clusters_curve_["n_clusters"][-1]:
             warnings.warn(
-                f"The estimate of n_clusters, {n_clusters}, is the largest number that so many "
-                f"rows ({len(target)}) allow to look at: there may be more clusters. Set "
-                "n_clusters if you know better.",
+                f"The estimate of n_clusters, {n_clusters}, is the largest number that is looked "
+                f"at on {len(target)} rows: there may be more clusters. Set n_clusters if you know "
+                "better.",
                 stacklevel=7,  # the caller of fit, past the context managers
             )
+        return n_clusters
+
+    def _adopt_n_clusters(self, n_clusters):
+        """Take over an estimate; return the number of centres that it leads to."""
         return n_clusters
 
     def _continue_from(self, previous, n_clusters, n_classes, device):
@@ -440,12 +452,12 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         """Label-free score of a trained net, to choose among starts by: higher is better.
 
         With views, what they and the labelled rows have left to minimise, negated: the other terms
-        of the loss depend on the scale of the embedding.
+        of the loss depend on the scale of the embedding. The weights are left out: without one on
+        the balance, all rows in one cluster would be the best of all.
         """
         if net.criterion_.compares_views and net.history:
-            last, weights = net.history[-1], self._lambdas()
-            terms = [term for term in ("consistency", "balance", "kshot") if term in last]
-            return -sum(weights[f"lambda_{term}"] * last[term] for term in terms)
+            last = net.history[-1]
+            return -sum(last.get(term, 0.0) for term in ("consistency", "balance", "kshot"))
         rows = _sampled_rows(len(target), _SCORED_ROWS)
         return self._agreement(net.module_, target[rows]) if len(rows) >= _FEWEST_SCORED else 0.0
 

@@ -12,6 +12,11 @@ from sklearn.mixture import GaussianMixture
 FEWEST_ROWS = 20  # of which estimators ask for an estimate
 COUNTING_EPOCHS = 30  # of the fine-tuning for each number that views judge
 COUNTED_ROWS = 2000
+COUNTING_WEIGHTS = {  # the defaults of the estimators
+    "lambda_clustering": 0.1,
+    "lambda_consistency": 10.0,
+    "lambda_balance": 10.0,
+}
 _DRAWS = 5
 _ROWS_OF_A_DRAW = 100, 500  # half of the rows, within these limits
 _MOST_CLUSTERS = 20
@@ -36,8 +41,8 @@ def count_by_views(shared_information, n_rows):
     Parameters
     ----------
     shared_information : callable
-        Called with a number of clusters; returns the mutual information, in nats, of the clusters
-        of rows and those of their views, after a fine-tuning.
+        Called with a number of clusters; returns a lower bound of the mutual information, in nats,
+        of the clusters of rows and those of their views, after a fine-tuning.
     n_rows : int
         How many rows it looks at.
 
@@ -62,7 +67,7 @@ def count_by_views(shared_information, n_rows):
         numbers.append(n_clusters)
         information.append(shared_information(n_clusters))
         most = np.log(numbers)
-        gain = information - _LEAST_GAIN * max(information / most) * most
+        gain = np.round(information - _LEAST_GAIN * max(information / most) * most, 6)
         if len(gain) - 1 - gain.argmax() >= _PATIENCE:
             break
     curve = {"n_clusters": numbers, "mutual_information": information, "gain": gain}

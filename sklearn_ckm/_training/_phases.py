@@ -16,6 +16,7 @@ from ..modules import Centers, ClusteringModel
 from ..utils._random import make_generator, torch_seed
 from ._batches import DomainBatches
 from ._checkpoint import Checkpoint
+from ._divergence import DivergenceError
 from ._fit_tasks import FitTasks
 from ._history import epoch_records
 from ._inference import distances_in_blocks, embed_training_rows
@@ -320,7 +321,9 @@ def shared_information(
     Returns
     -------
     information : float
-        In nats: log k less the ``consistency`` and the ``balance`` of the last epoch.
+        A lower bound in nats, not below 0: the entropy of the clusters, which is log k less the
+        ``balance``, less the cross-entropy ``consistency``, both of the last epoch. 0 where the
+        training diverges.
     """
     pretrained = copy.deepcopy(pretrained)  # training moves the optimiser's state as well
     model = pretrained.model
@@ -339,12 +342,15 @@ def shared_information(
         max_epochs=max_epochs,
     )
     net.checkpoint = settings.phase_checkpoint(f"counting-{n_clusters}")
-    with torch_seed(seed, settings.device):
-        net.partial_fit(batches)
+    try:
+        with torch_seed(seed, settings.device):
+            net.partial_fit(batches)
+    except DivergenceError:
+        return 0.0
     if net.stop_reason == "interrupted":
         raise KeyboardInterrupt
     last = net.history[-1]
-    return float(np.log(n_clusters)) - last["consistency"] - last["balance"]
+    return max(0.0, float(np.log(n_clusters)) - last["consistency"] - last["balance"])
 
 
 def start_finetuning(

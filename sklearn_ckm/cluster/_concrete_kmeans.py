@@ -30,8 +30,8 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
     Parameters
     ----------
     n_clusters : int or "auto", default=8
-        Number of clusters. ``"auto"`` estimates it, see Notes; on images it takes several times as
-        long as the fit.
+        Number of clusters. ``"auto"`` estimates it, see Notes; on images it trains once for each
+        number, on at most 2,000 rows.
     n_components : int, default=10
         Width of the embedding.
     encoder : {"auto", "mlp", "mlp-small", "conv"} or callable, default="auto"
@@ -75,9 +75,9 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
     n_init : int, default=1
         Starts from new weights, each of which runs both phases, so that the time is as many times
         that of one. Kept is the one whose views agree and fill the clusters best at the end: the
-        least weighted sum of the last ``consistency`` and ``balance`` of `history_`. Without views
-        it is the one of the best :meth:`score`. All start from the best of twenty runs of k-means,
-        the first with the weights of ``n_init=1``.
+        least sum of the last ``consistency`` and ``balance`` of `history_`. Without views it is the
+        one of the best :meth:`score`. All start from the best of twenty runs of k-means, the first
+        with the weights of ``n_init=1``. A further start that diverges is left out.
     pretrain_epochs : int, default=50
         Epochs of the pretraining.
     max_epochs : int, default=100
@@ -114,7 +114,8 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         centres and input scale stay, `encoder` and `n_init` are not read.
     callbacks : list, default=None
         skorch callbacks. Each phase works on copies of its own; ``net.phase`` tells which it is,
-        ``net.history`` has the columns of ``history_`` and ``train_loss``.
+        ``net.history`` has the columns of ``history_`` and ``train_loss``. The trials of
+        ``n_clusters="auto"`` call none.
     verbose : int, default=0
         1 shows a progress bar for each phase, 2 prints a line for each epoch.
     random_state : int, RandomState instance or None, default=None
@@ -130,14 +131,14 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         Number of clusters.
     n_clusters_curve_ : dict of str to ndarray of shape (n_candidates,)
         Where `n_clusters` is ``"auto"``: the candidates ``n_clusters`` and two criteria of each;
-        larger is better. For images with views, ``mutual_information`` of the clusters of rows and
-        of their views, in nats, and the ``gain`` that decides; else ``bic`` and ``silhouette``,
-        means over the draws of rows.
+        larger is better. For images with views, a lower bound of the ``mutual_information`` of the
+        clusters of rows and of their views, in nats, and the ``gain`` that decides; else ``bic``
+        and ``silhouette``, means over the draws of rows.
     cluster_centers_ : ndarray of shape (n_clusters, n_components)
         Centres in the embedding.
-    init_scores_ : ndarray of shape (n_init,)
-        Label-free score of each start, where there are several; higher is better, minus infinity
-        where one diverged.
+    init_scores_ : ndarray of shape (n_ended,)
+        Label-free score of each start that ended, where there are several; higher is better, minus
+        infinity where a further one diverged.
     temperature_ : float
         Scale T of the logits.
     n_iter_ : int
@@ -188,11 +189,12 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
     the risk of empty clusters.
 
     *Number of clusters.* For images with views, ``n_clusters="auto"`` fine-tunes the target alone
-    for at most 30 epochs with two clusters, three, and so on, on at most 2,000 rows, and measures
-    the mutual information I(k) of the clusters of rows and of their views: log k less the last
-    ``consistency`` and ``balance``. A class that is divided from the others adds nearly as much as
-    log k does; to divide a class adds little, for views cross the line. The estimate is where
-    I(k) - 0.75 eta log k is largest, where eta is the largest I(k) / log k, and the search ends
+    for at most 30 epochs with two clusters, three, and so on to 20 or a tenth of the rows, on at
+    most 2,000 rows and with the default objective and weights, and measures a lower bound I(k) of
+    the mutual information of the clusters of rows and of their views: log k less the last
+    ``consistency`` and ``balance`` [5]_. A class that is divided from the others adds nearly as
+    much as log k does; to divide a class adds little, for views cross the line. The estimate is
+    where I(k) - 0.75 eta log k is largest, eta being the largest I(k) / log k, and the search ends
     four numbers past it. Kinds of one class that no view joins count as classes. For tables,
     without views and with ``max_epochs=0`` it looks at the pretrained embedding, in at most ten
     principal directions. Five times it draws half of the rows, at least 100 and at most 500.
@@ -220,6 +222,8 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
        Image Classification and Segmentation. ICCV 2019 (mutual information between views).
     .. [4] W. Hu, T. Miyato, S. Tokui, E. Matsumoto, M. Sugiyama. Learning Discrete Representations
        via Information Maximizing Self-Augmented Training. ICML 2017.
+    .. [5] D. Barber, F. Agakov. The IM Algorithm: a Variational Approach to Information
+       Maximization. NeurIPS 2003 (the bound).
 
     Examples
     --------

@@ -32,8 +32,8 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     Parameters
     ----------
     n_clusters : int or "auto", default=8
-        Number of clusters of the target. ``"auto"`` estimates it, see Notes; on images it takes
-        several times as long as the fit.
+        Number of clusters of the target. ``"auto"`` estimates it, see Notes; on images it trains
+        once for each number, on at most 2,000 rows.
     n_components : int, default=10
         Width of the embedding.
     encoder : {"auto", "mlp", "mlp-small", "conv"} or callable, default="auto"
@@ -118,16 +118,16 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Number of clusters.
     n_clusters_curve_ : dict of str to ndarray of shape (n_candidates,)
         Where `n_clusters` is ``"auto"``: the candidates ``n_clusters`` and two criteria of each;
-        larger is better. For images with views, ``mutual_information`` of the clusters of rows and
-        of their views, in nats, and the ``gain`` that decides; else ``bic`` and ``silhouette``,
-        means over the draws of rows.
+        larger is better. For images with views, a lower bound of the ``mutual_information`` of the
+        clusters of rows and of their views, in nats, and the ``gain`` that decides; else ``bic``
+        and ``silhouette``, means over the draws of rows.
     cluster_centers_ : ndarray of shape (n_clusters, n_components)
         Centres in the embedding.
     source_classes_ : ndarray of shape (n_classes,)
         Classes of the source, sorted; empty where no source row was labelled.
-    init_scores_ : ndarray of shape (n_init,)
-        Label-free score of each start, where there are several; higher is better, minus infinity
-        where one diverged.
+    init_scores_ : ndarray of shape (n_ended,)
+        Label-free score of each start that ended, where there are several; higher is better, minus
+        infinity where a further one diverged.
     temperature_ : float
         Scale T of the logits.
     n_iter_ : int

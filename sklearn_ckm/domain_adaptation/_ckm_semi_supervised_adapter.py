@@ -77,7 +77,8 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         often as it occurs.
     n_init : int, default=1
         Starts from new weights, each of which runs both phases, of which the best is kept, as in
-        :class:`~sklearn_ckm.ConcreteKMeans`; the loss of the labelled target rows counts as well.
+        :class:`~sklearn_ckm.ConcreteKMeans`; with views, the loss of the labelled target rows
+        counts too.
     pretrain_epochs : int, default=50
         Epochs of the pretraining. An epoch passes once over the larger domain.
     max_epochs : int, default=100
@@ -131,9 +132,9 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         Centres in the embedding: those of the labelled classes in their order, then the unnamed.
     source_classes_ : ndarray of shape (n_source_classes,)
         Classes of the source, sorted; empty where no source row was labelled.
-    init_scores_ : ndarray of shape (n_init,)
-        Label-free score of each start, where there are several; higher is better, minus infinity
-        where one diverged.
+    init_scores_ : ndarray of shape (n_ended,)
+        Label-free score of each start that ended, where there are several; higher is better, minus
+        infinity where a further one diverged.
     temperature_ : float
         Scale T of the logits.
     n_iter_ : int
@@ -318,6 +319,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
             self._check_same_classes(domains.source_classes)
             self._n_named = len(named)
             if n_clusters == "auto":
+                name_centers(named, len(named) + 1, self.unknown_label)  # refused before training
                 self.classes_ = named  # until the centres are counted
             else:
                 classes = name_centers(named, n_clusters, self.unknown_label)
@@ -415,9 +417,9 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
             return named
         return torch.cat([named, start_centers_apart(z, named, n_unnamed, seed=seed)])
 
-    def _estimate_n_clusters(self, *args):
-        """As without labels, but at least one for each labelled class."""
-        n_clusters = max(super()._estimate_n_clusters(*args), self._n_named)
+    def _adopt_n_clusters(self, n_clusters):
+        """At least one for each labelled class; name them all."""
+        n_clusters = max(n_clusters, self._n_named)
         self.classes_ = name_centers(self.classes_, n_clusters, self.unknown_label)
         return n_clusters
 
