@@ -66,12 +66,13 @@ def test_counts_are_rated_by_their_errors(load):
     module = load("n_clusters")
     row = {"pair": "bundled", "n_source": "4", "seed": "300"}
     row["settings"] = json.dumps(module.SETTINGS, sort_keys=True)
-    answers = {"auto": "3", "bic": "9", "silhouette": "5", "dtc": "1"}
+    answers = {"auto": "3", "embedding": "4", "bic": "9", "silhouette": "5", "dtc": "1"}
     rows = [{**row, **answers, "n_target": "3"}, {**row, **answers, "n_target": "7"}]
     rows.append({**rows[0], "settings": "others"})
     errors = module.summarize(rows)
     assert errors["bundled", 3] == {
         "auto": [0],
+        "embedding": [1],
         "bic": [6],
         "silhouette": [2],
         "dtc": [-2],
