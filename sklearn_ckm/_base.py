@@ -12,13 +12,12 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._training._batches import resolve_batch_size
 from ._training._inference import embed
 from ._training._optimizers import resolve_optimizer
 from ._training._phases import TrainingData, TrainingSettings
 from .utils._input import ACCEPTED_DTYPES, InputScaler, as_rows, check_image_shape
 
-_BATCHES_PER_EPOCH = 64  # wanted by batch_size="auto", within these limits of its size
-_BATCH_LIMITS = 32, 256
 _CALLBACK_ATTRIBUTES = "_callback_fit_ctx", "_skl_callbacks_to_teardown"
 
 
@@ -145,21 +144,16 @@ class BaseDeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
 
     def _training_settings(self, device, X_target, X_source=None):
         """Resolve the parameters that the phases need."""
+        n_source = 0 if X_source is None else len(X_source)
         return TrainingSettings(
             device=device,
             lr=self.lr,
-            batch_size=self._resolve_batch_size(X_target, X_source),
+            batch_size=resolve_batch_size(self.batch_size, len(X_target), n_source),
             optimizer=resolve_optimizer(self.optimizer, device),
             precision=self.precision,
             callbacks=self.callbacks,
             verbose=int(self.verbose),
         )
-
-    def _resolve_batch_size(self, X_target, X_source):
-        if self.batch_size != "auto":
-            return int(self.batch_size)
-        n_larger = max(len(X_target), 0 if X_source is None else len(X_source))
-        return int(np.clip(n_larger // _BATCHES_PER_EPOCH, *_BATCH_LIMITS))
 
     def _prepare_data(self, X_target, X_source, y_source, y_target, device, scaler=None):
         """Learn the input scale from both domains and put the rows on the device."""

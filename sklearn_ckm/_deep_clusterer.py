@@ -19,53 +19,34 @@ from sklearn.utils.validation import _check_sample_weight
 from ._base import BaseDeepEstimator
 from ._training._batches import as_float
 from ._training._checkpoint import Checkpoint
+from ._training._counting import count_clusters
 from ._training._criteria import JointCriterion
 from ._training._diagnosis import find_center_problems
-from ._training._divergence import DivergenceError
 from ._training._fit_tasks import FitTasks
 from ._training._hash import hash_fit
 from ._training._history import epoch_records
-from ._training._inference import describe_centers, distances_in_blocks, embed, embed_training_rows
+from ._training._inference import describe_centers, distances_in_blocks, embed_training_rows
 from ._training._interrupts import HeldInterrupts
-from ._training._n_clusters import (
-    COUNTED_ROWS,
-    COUNTING_EPOCHS,
-    COUNTING_WEIGHTS,
-    FEWEST_ROWS,
-    count_by_views,
-    estimate_n_clusters,
-)
+from ._training._n_clusters import FEWEST_ROWS
 from ._training._phases import (
     Pretrained,
     pretrain,
     set_centers,
-    shared_information,
     start_centers,
     start_finetuning,
     strip_net,
 )
 from ._training._pretraining_cache import cached_pretraining
-from .augmentation import TableAugmentation
+from ._training._starts import SCORED_ROWS, choose_start, neighborhood_agreement
 from .augmentation._resolve import check_views, resolve_augmentation
-from .metrics import neighborhood_agreement_score
 from .modules import ClusteringModel, build_autoencoder
-from .objectives import ConcreteKMeansObjective
 from .objectives._resolve import resolve_objective
 from .utils._device import resolve_device
 from .utils._domains import check_target_rows
-from .utils._random import check_seed, make_generator, phase_seed, torch_seed
+from .utils._random import check_seed, fixed_sample, make_generator, phase_seed, torch_seed
 
-_SCORED_ROWS = 2000
 _TRIED_ROWS = 8  # of the target, that an augmentation is tried on before training
-_FEWEST_SCORED = 3
 _NOT_IN_RESULT = ("checkpoint", "memory", "verbose", "random_state", "device")
-
-
-def _sampled_rows(n_samples, most):
-    """A fixed sample of the rows, so that scores of one data set compare."""
-    if n_samples <= most:
-        return np.arange(n_samples)
-    return np.sort(np.random.default_rng(0).choice(n_samples, most, replace=False))
 
 
 def _check_n_rows(n_target, n_clusters):
@@ -146,8 +127,8 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         rows = np.arange(len(X))
         if sample_domain is not None:
             rows = np.flatnonzero(check_target_rows(sample_domain, len(X)))
-        rows = rows[_sampled_rows(len(rows), _SCORED_ROWS)]
-        return self._agreement(
+        rows = rows[fixed_sample(len(rows), SCORED_ROWS)]
+        return neighborhood_agreement(
             self._net.module_,
             self._scaler.to_tensor(X[rows]),
             None if sample_weight is None else sample_weight[rows],
@@ -248,8 +229,15 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
                 net, history = finetune(pretrained, settings, seed), pretrained.history
                 if n_starts > 1:
                     pretrain = partial(self._pretrain, data, n_classes)
-                    net, history, learned["init_scores_"] = self._choose_start(
-                        net, history, pretrain, finetune, data.target, settings, seed
+                    net, history, learned["init_scores_"] = choose_start(
+                        net,
+                        history,
+                        pretrain,
+                        finetune,
+                        data.target,
+                        n_init=n_starts,
+                        settings=settings,
+                        seed=seed,
                     )
                 vars(self).update(learned)
                 self._set_learned(net, tuned, history)
@@ -303,33 +291,17 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         return Pretrained(model, history, optimizer_state)
 
     def _estimate_n_clusters(self, pretrained, target, settings, criterion, seed):
-        """Number of clusters, and the curve it was read from.
-
-        Views of images judge short fine-tunings, which are the same whatever the objective and the
-        weights of the fit. Those of tables, which have little more in common than being near, do
-        not: there, and without views, the pretrained embedding is looked at.
-        """
-        seed = phase_seed(seed, "n_clusters")
-        views = criterion.augmentation if criterion.compares_views else None
-        is_of_images = len(self._input_shape) == 3 and not isinstance(views, TableAugmentation)
-        if views is not None and is_of_images and self.max_epochs:
-            target = target[_sampled_rows(len(target), COUNTED_ROWS)]
-            information = partial(
-                shared_information,
-                pretrained,
-                target,
-                replace(settings, batch_size=self._resolve_batch_size(target, None)),
-                JointCriterion(ConcreteKMeansObjective(), augmentation=views, **COUNTING_WEIGHTS),
-                temperature=self.temperature,
-                max_epochs=min(COUNTING_EPOCHS, int(self.max_epochs)),
-                seed=seed,
-            )
-            n_clusters, self.n_clusters_curve_ = count_by_views(information, len(target))
-        else:
-            z = embed_training_rows(
-                pretrained.model, target, settings.device, phase="pretrain", lr=self.lr
-            )
-            n_clusters, self.n_clusters_curve_ = estimate_n_clusters(z.cpu().numpy(), seed=seed)
+        """Number of clusters; the curve that it was read from becomes an attribute."""
+        n_clusters, self.n_clusters_curve_ = count_clusters(
+            pretrained,
+            target,
+            settings,
+            criterion.augmentation if criterion.compares_views else None,
+            batch_size=self.batch_size,
+            temperature=self.temperature,
+            max_epochs=int(self.max_epochs),
+            seed=phase_seed(seed, "n_clusters"),
+        )
         if n_clusters == self.n_clusters_curve_["n_clusters"][-1]:
             warnings.warn(
                 f"The estimate of n_clusters, {n_clusters}, is the largest number that is looked "
@@ -389,78 +361,6 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         with torch_seed(phase_seed(seed, "dropout"), settings.device):
             return net.partial_fit(batches, epochs=int(self.max_epochs))
 
-    def _choose_start(self, net, history, pretrain, finetune, target, settings, seed):
-        """Train from further new weights, and choose the net of the best label-free score.
-
-        Parameters
-        ----------
-        net : FineTuningNet
-            Of the first start, trained.
-        history : list of dict
-            Epochs of its pretraining.
-        pretrain, finetune : callable
-            The phases of a further start.
-        target : Tensor of shape (n_target, *input_shape)
-            What is clustered.
-        settings : TrainingSettings
-            Settings of the fit.
-        seed : int
-            Seed of the first start; those of the others follow from it.
-
-        Returns
-        -------
-        net : FineTuningNet
-            The best of those that were trained to their end.
-        history : list of dict
-            Epochs of its pretraining.
-        scores : ndarray of shape (n_trained,)
-            Score of each start that was not interrupted; minus infinity where it diverged.
-        """
-        is_interrupted = net.stop_reason == "interrupted"
-        scores, best = [] if is_interrupted else [self._score_start(net, target)], (net, history)
-        for i in range(1, int(self.n_init)):
-            if is_interrupted or settings.interrupts.is_pending:
-                break
-            own = replace(settings, start=i), phase_seed(seed, "start", i)
-            try:
-                pretrained = pretrain(*own)
-                net = finetune(pretrained, *own)
-            except KeyboardInterrupt:  # before there were centres
-                if settings.interrupts.is_repeated:
-                    raise
-                is_interrupted = True
-                break
-            except DivergenceError as error:
-                scores.append(-np.inf)
-                warnings.warn(
-                    f"Start {i + 1} of {self.n_init} is left out. {error}",
-                    ConvergenceWarning,
-                    stacklevel=7,  # the caller of fit, past the context managers
-                )
-                continue
-            is_interrupted = net.stop_reason == "interrupted"
-            if is_interrupted:
-                break
-            scores.append(self._score_start(net, target))
-            if scores[-1] > max(scores[:-1]):
-                best = net, pretrained.history
-        if is_interrupted:
-            best[0].stop_reason = "interrupted"
-        return *best, np.array(scores)
-
-    def _score_start(self, net, target):
-        """Label-free score of a trained net, to choose among starts by: higher is better.
-
-        With views, what they and the labelled rows have left to minimise, negated: the other terms
-        of the loss depend on the scale of the embedding. The weights are left out: without one on
-        the balance, all rows in one cluster would be the best of all.
-        """
-        if net.criterion_.compares_views and net.history:
-            last = net.history[-1]
-            return -sum(last.get(term, 0.0) for term in ("consistency", "balance", "kshot"))
-        rows = _sampled_rows(len(target), _SCORED_ROWS)
-        return self._agreement(net.module_, target[rows]) if len(rows) >= _FEWEST_SCORED else 0.0
-
     def _lambdas(self):
         """Weights of the joint loss; an estimator without a term has no parameter for it."""
         terms = ("clustering", "classification", "kshot", "consistency", "balance")
@@ -470,18 +370,6 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
     def _initial_centers(self, z, data, n_clusters, seed):
         """Centres of k-means in the embedding, the best of twenty runs."""
         return start_centers(z, n_clusters, seed=seed)
-
-    @staticmethod
-    def _agreement(model, X, sample_weight=None):
-        """Label-free score of a model on rows that are scaled already."""
-        z = embed(model, X, model.centers.positions.device)
-        labels = distances_in_blocks(z, model.centers.positions.detach()).argmin(1)
-        return neighborhood_agreement_score(
-            X.flatten(1).float().cpu().numpy(),
-            labels.cpu().numpy(),
-            sample_size=None,
-            sample_weight=sample_weight,
-        )
 
     def _set_learned(self, net, data, pretrain_history):
         """Set the learned attributes, and warn where the centres cannot be trusted."""

@@ -4,9 +4,31 @@ from itertools import repeat
 from math import ceil
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 _MOST_SHOTS = 256  # labelled target rows in a batch
+_BATCHES_PER_EPOCH = 64  # wanted by batch_size="auto", within these limits of its size
+_BATCH_LIMITS = 32, 256
+
+
+def resolve_batch_size(batch_size, *n_rows):
+    """Rows of each domain in a batch.
+
+    Parameters
+    ----------
+    batch_size : int or "auto"
+        The parameter of an estimator.
+    *n_rows : int
+        How many rows each domain has.
+
+    Returns
+    -------
+    batch_size : int
+    """
+    if batch_size != "auto":
+        return int(batch_size)
+    return int(np.clip(max(n_rows) // _BATCHES_PER_EPOCH, *_BATCH_LIMITS))
 
 
 class Batch(NamedTuple):

@@ -10,13 +10,6 @@ from sklearn.metrics import silhouette_score
 from sklearn.mixture import GaussianMixture
 
 FEWEST_ROWS = 20  # of which estimators ask for an estimate
-COUNTING_EPOCHS = 30  # of the fine-tuning for each number that views judge
-COUNTED_ROWS = 2000
-COUNTING_WEIGHTS = {  # the defaults of the estimators
-    "lambda_clustering": 0.1,
-    "lambda_consistency": 10.0,
-    "lambda_balance": 10.0,
-}
 _DRAWS = 5
 _ROWS_OF_A_DRAW = 100, 500  # half of the rows, within these limits
 _MOST_CLUSTERS = 20

@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,9 @@ from ..modules import Centers, ClusteringModel
 from ..utils._random import make_generator, torch_seed
 from ._batches import DomainBatches
 from ._checkpoint import Checkpoint
-from ._divergence import DivergenceError
 from ._fit_tasks import FitTasks
 from ._history import epoch_records
-from ._inference import distances_in_blocks, embed_training_rows
+from ._inference import distances_in_blocks
 from ._interrupts import HeldInterrupts
 from ._nets import FineTuningNet, PhaseNet, PretrainingNet
 from ._optimizers import named_state
@@ -292,65 +291,6 @@ def set_centers(model, z, positions, temperature):
     distances = distances_in_blocks(z, model.centers.positions.detach())
     model.centers.calibrate(distances)
     return distances.argmin(1)
-
-
-def shared_information(
-    pretrained, target, settings, criterion, n_clusters, *, temperature, max_epochs, seed
-):
-    """Mutual information of the clusters of rows and of their views, after a fine-tuning.
-
-    Parameters
-    ----------
-    pretrained : Pretrained
-        Where it sets out; left as it is.
-    target : Tensor of shape (n_target, *input_shape)
-        What is clustered.
-    settings : TrainingSettings
-        Settings of the fit.
-    criterion : JointCriterion
-        One that compares views.
-    n_clusters : int
-        Number of centres.
-    temperature : float or "auto"
-        That of the centres.
-    max_epochs : int
-        Number of epochs.
-    seed : int
-        Seed of k-means, of the batches and of the noise.
-
-    Returns
-    -------
-    information : float
-        A lower bound in nats, not below 0: the entropy of the clusters, which is log k less the
-        ``balance``, less the cross-entropy ``consistency``, both of the last epoch. 0 where the
-        training diverges.
-    """
-    pretrained = copy.deepcopy(pretrained)  # training moves the optimiser's state as well
-    model = pretrained.model
-    z = embed_training_rows(model, target, settings.device, phase="pretrain", lr=settings.lr)
-    labels = set_centers(model, z, start_centers(z, n_clusters, seed=seed), temperature)
-    net, batches = start_finetuning(
-        model,
-        TrainingData(target),
-        replace(settings, callbacks=None, tasks=None),
-        is_balanced=False,
-        seed=seed,
-        description=f"counting, {n_clusters}",
-        criterion=criterion,
-        labels=labels,
-        optimizer_state=pretrained.optimizer_state,
-        max_epochs=max_epochs,
-    )
-    net.checkpoint = settings.phase_checkpoint(f"counting-{n_clusters}")
-    try:
-        with torch_seed(seed, settings.device):
-            net.partial_fit(batches)
-    except DivergenceError:
-        return 0.0
-    if net.stop_reason == "interrupted":
-        raise KeyboardInterrupt
-    last = net.history[-1]
-    return max(0.0, float(np.log(n_clusters)) - last["consistency"] - last["balance"])
 
 
 def start_finetuning(

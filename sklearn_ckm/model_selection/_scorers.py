@@ -16,6 +16,7 @@ from sklearn.utils.validation import _num_samples
 from .. import metrics
 from ..utils._domains import check_target_rows
 from ..utils._labels import UNLABELLED, check_labels, encode_labels
+from ..utils._random import fixed_sample
 
 _SCORED_ROWS = 2000
 _HALVES = 10
@@ -248,8 +249,7 @@ class LabelFreeScorer(BaseDomainScorer):
         """
         self.check_estimator(estimator)
         rows = self._target_rows(X, sample_domain)
-        if len(rows) > _SCORED_ROWS:
-            rows = np.sort(np.random.default_rng(0).choice(rows, _SCORED_ROWS, replace=False))
+        rows = rows[fixed_sample(len(rows), _SCORED_ROWS)]
         rate, _ = LABEL_FREE_CRITERIA[self.criterion]
         return float(rate(estimator, _safe_indexing(X, rows)))
 

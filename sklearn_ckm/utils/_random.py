@@ -66,6 +66,26 @@ def phase_seed(seed, phase, repeat=0):
     return int(sequence.generate_state(1)[0]) % _LARGEST_SEED
 
 
+def fixed_sample(n_rows, most):
+    """Draw at most so many of the rows, always the same ones: scores of one data set compare.
+
+    Parameters
+    ----------
+    n_rows : int
+        How many rows there are.
+    most : int
+        How many to draw.
+
+    Returns
+    -------
+    rows : ndarray of int
+        Indices, ascending; all of them where there are no more than `most`.
+    """
+    if n_rows <= most:
+        return np.arange(n_rows)
+    return np.sort(np.random.default_rng(0).choice(n_rows, most, replace=False))
+
+
 @contextmanager
 def torch_seed(seed, device):
     """Seed torch's global generators inside the block and restore them after it.

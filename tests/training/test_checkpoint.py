@@ -18,7 +18,7 @@ from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import nn
 
 from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans, _deep_clusterer
-from sklearn_ckm._deep_clusterer import BaseDeepClusterer
+from sklearn_ckm._training import _starts
 from sklearn_ckm._training._checkpoint import Checkpoint
 from sklearn_ckm._training._fit_tasks import FitTasks
 from sklearn_ckm._training._nets import FineTuningNet
@@ -265,7 +265,7 @@ def interrupt_before(patch, owner, name, call=1, presses=1):
 
 MOMENTS = {
     "placing the centres": (_deep_clusterer, "set_centers", 1, 0),
-    "scoring a start": (BaseDeepClusterer, "_score_start", 1, EPOCHS),
+    "scoring a start": (_starts, "score_start", 1, EPOCHS),
     "pretraining another start": (_deep_clusterer, "pretrain", 2, EPOCHS),
     "placing the centres of another start": (_deep_clusterer, "set_centers", 2, EPOCHS),
     "reading off the labels": (_deep_clusterer, "strip_net", 1, EPOCHS),
@@ -333,7 +333,7 @@ def test_broken_counting_by_views_goes_on(tmp_path):
         assert_array_equal(values, model.n_clusters_curve_[name])
 
 
-@pytest.mark.parametrize("name", ["pretrain", "estimate_n_clusters"])
+@pytest.mark.parametrize("name", ["pretrain", "count_clusters"])
 def test_interrupt_before_the_fine_tuning_is_raised(name, monkeypatch):
     interrupt_before(monkeypatch, _deep_clusterer, name)
     model = make("clusterer", n_clusters="auto")

@@ -18,9 +18,8 @@ from sklearn_ckm import (
     CKMDomainAdapter,
     CKMSemiSupervisedAdapter,
     ConcreteKMeans,
-    _deep_clusterer,
 )
-from sklearn_ckm._training import _phases
+from sklearn_ckm._training import _counting
 from sklearn_ckm._training._n_clusters import count_by_views, estimate_n_clusters
 
 SMALL = {
@@ -263,7 +262,7 @@ def test_images_that_are_all_alike_are_two_clusters():
 
 
 def test_number_whose_trial_diverges_tells_nothing(monkeypatch):
-    set_centers = _phases.set_centers
+    set_centers = _counting.set_centers
 
     def spoiling(model, z, positions, temperature):
         labels = set_centers(model, z, positions, temperature)
@@ -272,7 +271,7 @@ def test_number_whose_trial_diverges_tells_nothing(monkeypatch):
                 model.centers.positions.fill_(np.nan)
         return labels
 
-    monkeypatch.setattr(_phases, "set_centers", spoiling)
+    monkeypatch.setattr(_counting, "set_centers", spoiling)
     with pytest.warns(ConvergenceWarning, match="went back to the epoch before"):
         model = ConcreteKMeans("auto", **IMAGE_SETTINGS).fit(IMAGES)
     curve = model.n_clusters_curve_
@@ -310,14 +309,14 @@ def test_counting_by_views_leaves_callbacks_alone_and_looks_at_a_sample(monkeypa
             seen.append(net.phase)
 
     rows = []
-    count = _deep_clusterer.count_by_views
+    count = _counting.count_by_views
 
     def counting(information, n_rows):
         rows.append(n_rows)
         return count(information, n_rows)
 
-    monkeypatch.setattr(_deep_clusterer, "count_by_views", counting)
-    monkeypatch.setattr(_deep_clusterer, "COUNTED_ROWS", 100)
+    monkeypatch.setattr(_counting, "count_by_views", counting)
+    monkeypatch.setattr(_counting, "COUNTED_ROWS", 100)
     ConcreteKMeans("auto", **{**IMAGE_SETTINGS, "max_epochs": 2}, callbacks=[Sees()]).fit(IMAGES)
     assert seen == ["pretrain"] * 8 + ["finetune"] * 2
     assert rows == [100]

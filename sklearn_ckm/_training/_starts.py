@@ -1,0 +1,117 @@
+"""Several fits from new weights, of which the one with the best label-free score is kept."""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from ..metrics import neighborhood_agreement_score
+from ..utils._random import fixed_sample, phase_seed
+from ._divergence import DivergenceError
+from ._inference import distances_in_blocks, embed
+
+SCORED_ROWS = 2000
+_FEWEST_SCORED = 3
+
+
+def choose_start(net, history, pretrain, finetune, target, *, n_init, settings, seed):
+    """Train from further new weights, and choose the net of the best label-free score.
+
+    Parameters
+    ----------
+    net : FineTuningNet
+        Of the first start, trained.
+    history : list of dict
+        Epochs of its pretraining.
+    pretrain, finetune : callable
+        The phases of a further start.
+    target : Tensor of shape (n_target, *input_shape)
+        What is clustered.
+    n_init : int
+        Number of starts, the first among them.
+    settings : TrainingSettings
+        Settings of the fit.
+    seed : int
+        Seed of the first start; those of the others follow from it.
+
+    Returns
+    -------
+    net : FineTuningNet
+        The best of those that were trained to their end.
+    history : list of dict
+        Epochs of its pretraining.
+    scores : ndarray of shape (n_trained,)
+        Score of each start that was not interrupted; minus infinity where it diverged.
+    """
+    is_interrupted = net.stop_reason == "interrupted"
+    scores, best = [] if is_interrupted else [score_start(net, target)], (net, history)
+    for i in range(1, n_init):
+        if is_interrupted or settings.interrupts.is_pending:
+            break
+        own = replace(settings, start=i), phase_seed(seed, "start", i)
+        try:
+            pretrained = pretrain(*own)
+            net = finetune(pretrained, *own)
+        except KeyboardInterrupt:  # before there were centres
+            if settings.interrupts.is_repeated:
+                raise
+            is_interrupted = True
+            break
+        except DivergenceError as error:
+            scores.append(-np.inf)
+            warnings.warn(
+                f"Start {i + 1} of {n_init} is left out. {error}",
+                ConvergenceWarning,
+                stacklevel=7,  # the caller of fit, past the context managers
+            )
+            continue
+        is_interrupted = net.stop_reason == "interrupted"
+        if is_interrupted:
+            break
+        scores.append(score_start(net, target))
+        if scores[-1] > max(scores[:-1]):
+            best = net, pretrained.history
+    if is_interrupted:
+        best[0].stop_reason = "interrupted"
+    return *best, np.array(scores)
+
+
+def score_start(net, target):
+    """Label-free score of a trained net, to choose among starts by: higher is better.
+
+    With views, what they and the labelled rows have left to minimise, negated: the other terms of
+    the loss depend on the scale of the embedding. The weights are left out: without one on the
+    balance, all rows in one cluster would be the best of all.
+    """
+    if net.criterion_.compares_views and net.history:
+        last = net.history[-1]
+        return -sum(last.get(term, 0.0) for term in ("consistency", "balance", "kshot"))
+    rows = fixed_sample(len(target), SCORED_ROWS)
+    return neighborhood_agreement(net.module_, target[rows]) if len(rows) >= _FEWEST_SCORED else 0.0
+
+
+def neighborhood_agreement(model, X, sample_weight=None):
+    """Agreement of a model's clusters with neighbourhoods in the input space.
+
+    Parameters
+    ----------
+    model : ClusteringModel
+        With centres.
+    X : Tensor of shape (n_samples, *input_shape)
+        Scaled rows.
+    sample_weight : ndarray of shape (n_samples,) or None
+        Weights of the rows.
+
+    Returns
+    -------
+    score : float
+    """
+    z = embed(model, X, model.centers.positions.device)
+    labels = distances_in_blocks(z, model.centers.positions.detach()).argmin(1)
+    return neighborhood_agreement_score(
+        X.flatten(1).float().cpu().numpy(),
+        labels.cpu().numpy(),
+        sample_size=None,
+        sample_weight=sample_weight,
+    )
