@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from joblib import Memory
 from numpy.typing import ArrayLike
-from sklearn.base import ClusterMixin, _fit_context
+from sklearn.base import ClusterMixin
 
 from .._deep_clusterer import BaseDeepClusterer
 from ..objectives import BaseClusteringObjective
+from ..utils._validation import fit_context
 
 
 class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
@@ -292,7 +293,7 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         self.verbose = verbose
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Cluster the rows.
 

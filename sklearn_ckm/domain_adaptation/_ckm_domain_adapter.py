@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from joblib import Memory
 from numpy.typing import ArrayLike
-from sklearn.base import ClusterMixin, _fit_context
+from sklearn.base import ClusterMixin
 from sklearn.utils import metadata_routing
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._deep_clusterer import BaseDeepClusterer
 from ..objectives import BaseClusteringObjective
+from ..utils._validation import fit_context
 from ._domain_input import DomainInputMixin
 
 
@@ -253,7 +254,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         self.verbose = verbose
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
         X: ArrayLike,

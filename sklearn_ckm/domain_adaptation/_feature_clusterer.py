@@ -5,7 +5,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import _fit_context
 from sklearn.utils import metadata_routing
 from sklearn.utils._param_validation import Interval
 
@@ -13,6 +12,7 @@ from .._training._inference import distances_in_blocks, embed
 from .._training._phases import start_centers
 from ..modules import Centers
 from ..utils._random import phase_seed
+from ..utils._validation import fit_context
 from ._source_pretrained import BaseSourcePretrained
 
 
@@ -32,7 +32,7 @@ class BaseFeatureClusterer(BaseSourcePretrained):
     # the one request of these classes; X_tgt is for direct calls
     __metadata_request__fit = {"sample_domain": True, "X_tgt": metadata_routing.UNUSED}
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
         X: ArrayLike,

@@ -6,8 +6,8 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.base import _fit_context
 
+from ..utils._validation import fit_context
 from ._source_pretrained import BaseSourcePretrained
 from ._target_classifier import TargetClassifierMixin
 
@@ -17,7 +17,7 @@ class BaseFewShotClassifier(TargetClassifierMixin, BaseSourcePretrained):
 
     _needs_no_source_label = "CKMSemiSupervisedAdapter, whose source may be unlabelled"
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
         X: ArrayLike,

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
-from sklearn.base import _fit_context, clone, is_classifier
+from sklearn.base import clone, is_classifier
 from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import GridSearchCV, ParameterGrid
 from sklearn.utils import metadata_routing
@@ -23,6 +23,7 @@ from ..utils._labels import UNLABELLED, check_labels, encode_labels
 from ..utils._random import check_local_random_state
 from ..utils._stack_domains import stack_domains
 from ..utils._tag_params import last_estimator, last_step_name, tag_params, takes_argument
+from ..utils._validation import fit_context
 from ._hidden_classes import HiddenClasses
 from ._scorers import (
     LABEL_FREE_CRITERIA,
@@ -169,7 +170,7 @@ class LabelFreeSearchCV(GridSearchCV):
         self.n_splits = n_splits
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(
         self,
         X: ArrayLike,
