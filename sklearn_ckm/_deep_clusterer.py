@@ -1,7 +1,6 @@
 """What the deep clustering estimators share: the phases of a fit and their learned state."""
 
 import copy
-import warnings
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -44,6 +43,7 @@ from .objectives._resolve import resolve_objective
 from .utils._device import resolve_device
 from .utils._domains import check_target_rows
 from .utils._random import check_seed, fixed_sample, make_generator, phase_seed, torch_seed
+from .utils._warnings import warn_user
 
 _TRIED_ROWS = 8  # of the target, that an augmentation is tried on before training
 _NOT_IN_RESULT = ("checkpoint", "memory", "verbose", "random_state", "device")
@@ -303,11 +303,10 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             seed=phase_seed(seed, "n_clusters"),
         )
         if n_clusters == self.n_clusters_curve_["n_clusters"][-1]:
-            warnings.warn(
+            warn_user(
                 f"The estimate of n_clusters, {n_clusters}, is the largest number that is looked "
                 f"at on {len(target)} rows: there may be more clusters. Set n_clusters if you know "
                 "better.",
-                stacklevel=7,  # the caller of fit, past the context managers
             )
         return n_clusters
 
@@ -386,13 +385,12 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         if problems:
             if self.stop_reason_ != "interrupted":
                 self.stop_reason_ = "collapsed"
-            warnings.warn(
+            warn_user(
                 f"{type(self).__name__} ended with centres that cannot be trusted: "
                 f"{'; '.join(problems)}. Try more epochs, another random_state, a larger n_init, "
                 "fewer clusters, a smaller lambda_clustering or "
                 "ConcreteKMeansObjective(reseed_empty=True).",
                 ConvergenceWarning,
-                stacklevel=7,  # the caller of fit, past the context managers
             )
 
     def _tell_interrupt(self, interrupts):
@@ -408,8 +406,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
                     f"after {self.n_iter_} epochs of fine-tuning of {self.max_epochs}, and is "
                     "fitted as it was then"
                 )
-            warnings.warn(
+            warn_user(
                 f"{type(self).__name__} was interrupted {state}.",
                 ConvergenceWarning,
-                stacklevel=7,  # the caller of fit, past the context managers
             )

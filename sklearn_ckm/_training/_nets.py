@@ -1,6 +1,5 @@
 """The private skorch nets: one per phase, fed by :class:`DomainBatches`."""
 
-import warnings
 from contextlib import nullcontext
 from math import inf, isfinite
 
@@ -9,6 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 
+from ..utils._warnings import warn_user
 from ._criteria import JointCriterion, ReconstructionCriterion
 from ._divergence import DivergenceError, divergence_error
 from ._inference import distances_in_blocks, embed
@@ -141,10 +141,9 @@ class PhaseNet(NeuralNet):
             if isinstance(callback, LRScheduler):  # most schedules are factors on these
                 schedule = callback.lr_scheduler_
                 schedule.base_lrs = [lr * _SLOWER for lr in schedule.base_lrs]
-        warnings.warn(
+        warn_user(
             f"{error} Training went back to the epoch before, and on with a tenth of the rate.",
             ConvergenceWarning,
-            stacklevel=2,
         )
 
     def get_phase_state(self):

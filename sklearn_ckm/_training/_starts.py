@@ -1,6 +1,5 @@
 """Several fits from new weights, of which the one with the best label-free score is kept."""
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +7,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from ..metrics import neighborhood_agreement_score
 from ..utils._random import fixed_sample, phase_seed
+from ..utils._warnings import warn_user
 from ._divergence import DivergenceError
 from ._inference import distances_in_blocks, embed
 
@@ -60,10 +60,9 @@ def choose_start(net, history, pretrain, finetune, target, *, n_init, settings, 
             break
         except DivergenceError as error:
             scores.append(-np.inf)
-            warnings.warn(
+            warn_user(
                 f"Start {i + 1} of {n_init} is left out. {error}",
                 ConvergenceWarning,
-                stacklevel=7,  # the caller of fit, past the context managers
             )
             continue
         is_interrupted = net.stop_reason == "interrupted"

@@ -1,6 +1,5 @@
 """Semi-supervised adaptation: a few labelled target rows name the clusters."""
 
-import warnings
 from collections.abc import Callable
 from numbers import Real
 from os import PathLike
@@ -10,12 +9,13 @@ import numpy as np
 import torch
 from joblib import Memory
 from numpy.typing import ArrayLike
-from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._deep_clusterer import BaseDeepClusterer
 from .._training._phases import class_means, start_centers_apart
 from ..objectives import BaseClusteringObjective
+from ..utils._validation import fit_context
+from ..utils._warnings import warn_user
 from ._center_names import name_centers
 from ._target_classifier import TargetClassifierMixin
 
@@ -258,7 +258,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         self.verbose = verbose
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
         X: ArrayLike,
@@ -429,10 +429,9 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
             return self.n_clusters_ if self.warm_start and hasattr(self, "_net") else "auto"
         n_clusters = len(named) if self.n_clusters is None else int(self.n_clusters)
         if n_clusters < len(named):
-            warnings.warn(
+            warn_user(
                 f"Expected n_clusters of at least {len(named)}, the number of labelled target "
                 f"classes {named.tolist()}, got {n_clusters}: each of them has a centre all the "
                 "same. Leave it None for one centre each.",
-                stacklevel=4,  # the caller of fit
             )
         return max(n_clusters, len(named))

@@ -1,7 +1,5 @@
 """What classifiers of the target share: how they read labels, and their score."""
 
-import warnings
-
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
@@ -11,17 +9,17 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from ..utils._domains import check_target_rows
 from ..utils._labels import UNLABELLED, check_labels, encode_labels
+from ..utils._warnings import warn_user
 from ._domain_input import DomainInputMixin
 
 
 def _warn_of_column(y):
     """Say what scikit-learn's classifiers say of labels that come as a column."""
     if len(getattr(y, "shape", ())) == 2 and y.shape[1] == 1:
-        warnings.warn(
+        warn_user(
             "A column-vector y was passed when a 1d array was expected. Change the shape of y to "
             "(n_samples,), for example with y.ravel().",
             DataConversionWarning,
-            stacklevel=5,  # the caller of fit
         )
 
 

@@ -1,6 +1,5 @@
 """From files to an estimator."""
 
-import warnings
 from collections.abc import Callable
 from os import PathLike
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from .._base import BaseDeepEstimator
 from ..objectives._resolve import resolve_objective
 from ..utils._device import resolve_device
+from ..utils._warnings import warn_user
 from ._files import as_described, read_files
 from ._network import CPU, NetworkMismatchError, build_network, make_net
 from ._save import ESTIMATORS, names_to_mention
@@ -191,11 +191,10 @@ def _set_requests(estimator, stored):
 def _warn_of_defaults(estimator, left_out):
     missed = names_to_mention(left_out)
     if missed:
-        warnings.warn(
+        warn_user(
             f"{type(estimator).__name__} was saved without {', '.join(missed)}, which JSON cannot "
             "hold: a further fit would use the defaults. Pass them to load() again, or the "
             "defaults, as keyword arguments.",
-            stacklevel=4,  # the caller of load, past the decorator
         )
 
 
@@ -206,9 +205,8 @@ def _find_device(estimator, *, is_asked_for):
     except ValueError:
         if is_asked_for:
             raise
-    warnings.warn(
+    warn_user(
         f"The estimator was saved with device={str(estimator.device)!r}, which does not exist "
         "here: it answers on the CPU. Pass device='auto' or 'cpu' to load() for further fits.",
-        stacklevel=4,  # the caller of load, past the decorator
     )
     return CPU

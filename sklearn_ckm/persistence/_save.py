@@ -1,7 +1,6 @@
 """From a fitted estimator to files."""
 
 import platform
-import warnings
 from os import PathLike, fspath
 
 import numpy as np
@@ -11,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .. import cluster, domain_adaptation
 from .._version import __version__
+from ..utils._warnings import warn_user
 from ._files import write_files
 from ._network import describe_network, weights_of
 from ._values import Encoder, UnstorableError
@@ -64,10 +64,9 @@ def save_estimator(estimator, folder):
     write_files(folder, content, tensors)
     missed = names_to_mention(left_out)
     if missed:
-        warnings.warn(
+        warn_user(
             f"{name} was saved without {', '.join(missed)}, which JSON cannot hold. Predictions do "
             "not depend on that; load() takes parameters again, as keyword arguments.",
-            stacklevel=3,  # the caller of save
         )
 
 

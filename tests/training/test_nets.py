@@ -318,8 +318,9 @@ def always_one(epoch):
 def test_rate_schedule_stays_at_a_tenth_after_a_divergence(policy, kwargs):
     breaks = Breaks(2, "weight")
     net = finetuning_net(callbacks=[LRScheduler(policy, **kwargs), breaks], max_epochs=4)
-    with pytest.warns(ConvergenceWarning, match="a tenth of the rate"):
+    with pytest.warns(ConvergenceWarning, match="a tenth of the rate") as caught:
         net.fit(make_batches())
+    assert caught[0].filename == __file__
     rates = [rate for rate, *_ in breaks.rates]
     assert rates[: 2 * N_BATCHES] == [1e-2] * (2 * N_BATCHES)
     assert rates[2 * N_BATCHES :] == pytest.approx([1e-3] * (3 * N_BATCHES))
