@@ -17,6 +17,7 @@ import os
 import time
 import warnings
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,21 @@ def calibration_error(model, task):
     bins = np.minimum((confidence * N_BINS).astype(int), N_BINS - 1)
     gaps = [abs((is_right[bins == b] - confidence[bins == b]).sum()) for b in np.unique(bins)]
     return float(sum(gaps) / len(choice))
+
+
+def best_of_starts(rows, n_starts=3):
+    """Accuracy that several starts would give, with that many of them: mean over all choices.
+
+    Of each choice of rows, which are fits of other draws and seeds, the one with the best of the
+    scores by which an estimator chooses among starts counts. NaN where there are no more rows than
+    that, or they have no score.
+    """
+    scores = [float(row["consistency"]) + float(row["balance"]) for row in rows]
+    if len(rows) <= n_starts or np.isnan(scores).any():
+        return float("nan")
+    choices = combinations(range(len(rows)), n_starts)
+    chosen = [min(choice, key=scores.__getitem__) for choice in choices]
+    return float(np.mean([100 * float(rows[i]["accuracy"]) for i in chosen]))
 
 
 def reported_rows(rows):

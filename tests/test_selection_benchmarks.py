@@ -184,3 +184,15 @@ def test_target_alone_is_trained_for_as_many_updates(load):
     assert module.n_steps(500, 2000) == 63  # batches of 32
     assert module.n_steps(10_000, 4000) == 65  # batches of 156
     assert module.n_steps(30_000) == 118  # batches of 256
+
+
+def test_best_of_starts_is_chosen_by_the_score_and_not_by_the_accuracy(load):
+    module = load("views")
+    values = [(0.9, 0.1, 0.1), (0.5, 0.05, 0.05), (0.7, 0.2, 0.2), (0.8, 0.3, 0.3)]
+    names = "accuracy", "consistency", "balance"
+    rows = [dict(zip(names, map(str, row), strict=True)) for row in values]
+    # of the four choices of three, the three with the second row take it, the other the first
+    assert module.best_of_starts(rows, 3) == pytest.approx((3 * 50 + 90) / 4)
+    assert np.isnan(module.best_of_starts(rows[:3], 3))
+    rows[0]["consistency"] = "nan"
+    assert np.isnan(module.best_of_starts(rows, 3))
