@@ -73,7 +73,8 @@ class BaseDeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         ----------
         folder : str or os.PathLike
             A new or empty folder, or one that holds a saved estimator, whose two files are
-            replaced; other files beside these are left alone.
+            replaced; other files beside these are left alone. Only one process at a time may write
+            into it.
 
         Raises
         ------

@@ -42,7 +42,14 @@ from .modules import ClusteringModel, build_autoencoder
 from .objectives._resolve import resolve_objective
 from .utils._device import resolve_device
 from .utils._domains import check_target_rows
-from .utils._random import check_seed, fixed_sample, make_generator, phase_seed, torch_seed
+from .utils._random import (
+    check_seed,
+    fixed_sample,
+    layers_seed,
+    make_generator,
+    phase_seed,
+    torch_seed,
+)
 from .utils._warnings import warn_user
 
 _TRIED_ROWS = 8  # of the target, that an augmentation is tried on before training
@@ -194,8 +201,11 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         scaler = self._scaler if is_started else None
         scaler, data = self._prepare_data(X_target, X_source, y_source, y_target, device, scaler)
         if augmentation is not None:
+            if isinstance(augmentation, torch.nn.Module):
+                augmentation.to(device)
             rows = as_float(data.target[:_TRIED_ROWS])
-            check_views(augmentation, rows, make_generator(0, device))
+            with torch_seed(0, device):
+                check_views(augmentation, rows, make_generator(0, device))
 
         learned = {"_scaler": scaler, "_objective": objective}
         n_starts = 1 if is_started else int(self.n_init)
@@ -270,8 +280,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
 
     def _pretrain(self, data, n_classes, settings, seed):
         """Build the network and train its autoencoder (Eq. 1), or take that from the cache."""
-        cpu = torch.device("cpu")
-        with torch_seed(phase_seed(seed, "weights"), cpu):
+        with layers_seed(phase_seed(seed, "weights")):
             encoder, decoder = build_autoencoder(
                 self.encoder, self._input_shape, int(self.n_components)
             )
@@ -285,7 +294,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             )
         model.to(settings.device)
         if n_classes:
-            with torch_seed(phase_seed(seed, "classifier"), cpu):
+            with layers_seed(phase_seed(seed, "classifier")):
                 model.classifier = torch.nn.Linear(int(self.n_components), n_classes)
             model.classifier.to(settings.device, torch.float32)
         return Pretrained(model, history, optimizer_state)

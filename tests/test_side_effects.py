@@ -187,6 +187,34 @@ def test_gradient_mode_of_torch_decides_nothing(make, context):
     assert_array_equal(labels, expected.predict(X))
 
 
+def test_default_device_of_torch_decides_nothing(make):
+    expected = fit(make())
+    torch.set_default_device("meta")
+    try:
+        model = pickle.loads(pickle.dumps(fit(make())))
+        labels = model.predict(X)
+    finally:
+        torch.set_default_device(None)
+    assert_same_model(model, expected)
+    assert_array_equal(labels, expected.predict(X))
+
+
+def test_surrounding_autocast_decides_nothing(make):
+    expected = fit(make())
+    with torch.autocast("cpu", torch.bfloat16):
+        model = fit(make())
+        labels = model.predict(X)
+    assert_same_model(model, expected)
+    assert_array_equal(labels, expected.predict(X))
+
+
+def test_augmentation_may_draw_from_the_global_state(make):
+    state = torch.get_rng_state()
+    models = [fit(make(augmentation=lambda x, generator: x + torch.rand_like(x))) for _ in "12"]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert_same_model(*models)
+
+
 # arguments --------------------------------------------------------------------------------------
 
 

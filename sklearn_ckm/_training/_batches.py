@@ -191,7 +191,7 @@ def _balanced_cdf(y):
     is_labelled = y >= 0
     counts = torch.bincount(y[is_labelled])
     n_classes = (counts > 0).sum()
-    weights = torch.ones(len(y), dtype=torch.float64)
+    weights = torch.ones(len(y), dtype=torch.float64, device=y.device)
     per_row = is_labelled.sum() / (n_classes * counts.clamp_min(1).double())  # (n_classes,)
     weights[is_labelled] = per_row[y[is_labelled]]
     return (weights.cumsum(0) / weights.sum()).to(device)

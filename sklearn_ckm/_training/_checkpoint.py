@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import uuid
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -56,7 +57,8 @@ class Checkpoint:
             return self
 
     def __exit__(self, *error):
-        Path(self._lock.lock_file).unlink(missing_ok=True)
+        with suppress(PermissionError):  # Windows, where no open file is removed
+            Path(self._lock.lock_file).unlink(missing_ok=True)
         self._lock.release()
 
     def keep_seed(self, seed):

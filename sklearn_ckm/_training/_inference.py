@@ -50,7 +50,8 @@ def forward_in_blocks(function, X, device, prepare=None):
         n_padded = n_rows - len(x)
         if n_padded:
             x = torch.cat([x, x.new_zeros(n_padded, *x.shape[1:])])
-        y = function(x)
+        with torch.autocast(x.device.type, enabled=False):  # whatever surrounds the call
+            y = function(x)
         if output is None:  # one allocation: many small ones would fragment the heap
             output = y.new_empty(len(X), *y.shape[1:])
         output[start : start + n_rows] = y[: n_rows - n_padded]
@@ -61,7 +62,8 @@ def forward_in_blocks(function, X, device, prepare=None):
 def distances_in_blocks(z, centers):
     """Squared distances (n_samples, n_clusters) of many embeddings, in bounded memory."""
     n_rows = max(1, _BLOCK_ELEMENTS["cpu"] // centers.numel())
-    return torch.cat([squared_distances(block, centers) for block in z.split(n_rows)])
+    with torch.autocast(z.device.type, enabled=False):
+        return torch.cat([squared_distances(block, centers) for block in z.split(n_rows)])
 
 
 def embed(model, X, device, prepare=None):

@@ -70,7 +70,7 @@ class ClusteringMonitors:
         return torch.bincount(self.labels[self._rows], minlength=self.n_clusters)
 
     @torch.no_grad()
-    def measure_gradient(self, z, step, positions, weight):
+    def measure_gradient(self, z, step, positions, weight, *, has_direct=True):
         """Split the gradient of the centres; called between a backward pass and its update.
 
         Parameters
@@ -83,8 +83,12 @@ class ClusteringMonitors:
             The centres, with the gradient of the weighted clustering term.
         weight : float
             Weight of the clustering term.
+        has_direct : bool
+            Whether the clustering term has a gradient for the centres.
         """
-        direct = direct_center_gradient(z.float(), positions, step.choice)
+        direct = torch.zeros_like(positions)
+        if has_direct:
+            direct = direct_center_gradient(z.float(), positions, step.choice)
         indirect = torch.zeros_like(direct)
         if weight > 0 and positions.grad is not None:
             indirect = positions.grad / weight - direct

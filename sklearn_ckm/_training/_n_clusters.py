@@ -1,13 +1,13 @@
 """The number of clusters, where nobody knows it."""
 
-import warnings
-
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import silhouette_score
 from sklearn.mixture import GaussianMixture
+
+from ..utils._warnings import ignored_warnings
 
 FEWEST_ROWS = 20  # of which estimators ask for an estimate
 _DRAWS = 5
@@ -126,9 +126,8 @@ def _rate(z, candidates, seed):
     """BIC, larger for better models, and silhouette, of each number of clusters."""
     scores = []
     ridge = _RIDGE * z.var(axis=0).mean() + np.finfo(float).tiny
-    with warnings.catch_warnings():
-        # an unfinished mixture, or fewer distinct rows than clusters: no candidate to choose
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    # an unfinished mixture, or fewer distinct rows than clusters: no candidate to choose
+    with ignored_warnings(ConvergenceWarning):
         for n_clusters in candidates.tolist():
             kmeans = KMeans(n_clusters, n_init=_KMEANS_STARTS, random_state=seed).fit(z)
             mixture = GaussianMixture(

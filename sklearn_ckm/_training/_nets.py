@@ -8,6 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 
+from ..utils._device import resolve_kept_device
 from ..utils._warnings import warn_user
 from ._criteria import JointCriterion, ReconstructionCriterion
 from ._divergence import DivergenceError, divergence_error
@@ -72,6 +73,10 @@ class PhaseNet(NeuralNet):
         self.is_slowed = False
         self._is_within_epoch = False
 
+    def __setstate__(self, state):
+        """Take over a pickled net, on another device where that of the fit is missing."""
+        super().__setstate__({**state, "device": str(resolve_kept_device(state["device"]))})
+
     def get_dataset(self, X, y=None):
         """Return the batches as they are: there is no data set to wrap."""
         return X
@@ -128,7 +133,10 @@ class PhaseNet(NeuralNet):
         hooks = {"dataset_train": batches, "dataset_valid": None}
         self._is_within_epoch = True
         self.notify("on_epoch_begin", **hooks)
-        self.run_single_epoch(batches, training=True, prefix="train", step_fn=self.train_step)
+        with torch.autocast(
+            torch.device(self.device).type, enabled=False
+        ):  # whatever surrounds fit
+            self.run_single_epoch(batches, training=True, prefix="train", step_fn=self.train_step)
         self._is_within_epoch = False
         self.notify("on_epoch_end", **hooks)
 
@@ -253,7 +261,9 @@ class PhaseNet(NeuralNet):
     def _arithmetic(self):
         if self.precision == "float32":
             return nullcontext()
-        return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
+        kind = torch.device(self.device).type
+        # a cache would hold the weights of the first step until the outermost context ends
+        return torch.autocast(kind, dtype=torch.bfloat16, cache_enabled=False)
 
     def _has_batch_listener(self):
         return any(
@@ -382,8 +392,14 @@ class FineTuningNet(PhaseNet):
         if self.criterion_.objective.reseed_empty:
             self._remember_farthest(batch.target_index, z, step)
         if is_last:
-            weight = self.criterion_.lambda_clustering
-            self.monitors.measure_gradient(z, step, self.module_.centers.positions, weight)
+            criterion = self.criterion_
+            self.monitors.measure_gradient(
+                z,
+                step,
+                self.module_.centers.positions,
+                criterion.lambda_clustering,
+                has_direct=not criterion.objective.moves_centers,
+            )
 
     def on_train_epoch_end(self, n_batches):
         """Record the monitors, repair empty clusters where wanted, decide whether to stop."""

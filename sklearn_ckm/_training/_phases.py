@@ -1,7 +1,6 @@
 """The phases of a fit as functions: pretrain, start the centres, fine-tune."""
 
 import copy
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch.nn.functional import one_hot
 
 from ..modules import Centers, ClusteringModel
 from ..utils._random import make_generator, torch_seed
+from ..utils._warnings import ignored_warnings
 from ._batches import DomainBatches
 from ._checkpoint import Checkpoint
 from ._fit_tasks import FitTasks
@@ -227,9 +227,8 @@ def start_centers(z, n_clusters, *, seed):
         rows = np.random.default_rng(seed).choice(len(z), _KMEANS_ROWS, replace=False)
         z = z[np.sort(rows)]
     kmeans = KMeans(n_clusters, n_init=_KMEANS_STARTS, random_state=seed)
-    with warnings.catch_warnings():
-        # fewer distinct rows than centres: the fit says so itself, with its own numbers
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    # fewer distinct rows than centres: the fit says so itself, with its own numbers
+    with ignored_warnings(ConvergenceWarning):
         kmeans.fit(z)
     return torch.from_numpy(kmeans.cluster_centers_.astype(np.float32))
 

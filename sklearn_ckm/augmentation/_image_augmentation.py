@@ -149,7 +149,8 @@ class ImageAugmentation(BaseEstimator):
 def _edge_median(x):
     """Median over the outermost pixels, (n_samples, channels, 1, 1)."""
     edge = torch.cat([x[:, :, 0], x[:, :, -1], x[:, :, :, 0], x[:, :, :, -1]], dim=2)
-    return edge.median(2).values[:, :, None, None]
+    middle = (edge.shape[2] - 1) // 2  # torch's median is not deterministic on CUDA
+    return edge.sort(2).values[:, :, middle, None, None]
 
 
 def _smoothed(x):

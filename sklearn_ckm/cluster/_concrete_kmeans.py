@@ -152,7 +152,8 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         ``max_cluster_fraction``, ``label_change``, ``center_gradient_direct``,
         ``center_gradient_indirect`` (norms, last batch of the epoch) and ``temperature``. They are
         taken from the batches in training, and from the rows as they are, not from their views;
-        the gradient of `consistency` and `balance` counts as indirect, over `lambda_clustering`.
+        the gradients of the centres are that of k-means with the chosen centres held fixed, and
+        what is left, that of `consistency` and `balance` too, over `lambda_clustering`.
     stop_reason_ : {"max_epochs", "converged", "callback", "interrupted", "collapsed"}
         Why training ended; the last two come with a ``ConvergenceWarning``. An interrupt (Ctrl-C)
         in the fine-tuning or after it leaves the model of the last whole epoch, one before that no

@@ -29,13 +29,13 @@ def name_centers(named, n_clusters, unknown_label):
     """
     if n_clusters == len(named):
         return named
-    unknown = unknown_label
+    unknown, names = unknown_label, _as_list(named)
     if isinstance(unknown, str) and unknown == "auto":
-        unknown = -1 if isinstance(named.tolist()[0], Real) else "unknown"
-    if unknown in named.tolist():
+        unknown = -1 if isinstance(names[0], Real) else "unknown"
+    if unknown in names:
         raise ValueError(
             f"Expected an unknown_label that is no target class, got {unknown!r} and the "
-            f"classes {named.tolist()}. Choose another name for rows at unnamed centres."
+            f"classes {names}. Choose another name for rows at unnamed centres."
         )
     return _with_unknown(named, unknown)
 
@@ -47,5 +47,10 @@ def _with_unknown(named, unknown):
     if added.ndim == 0 and added.dtype.kind in kinds and np.result_type(named, added).kind in kinds:
         return np.append(named, added)
     classes = np.empty(len(named) + 1, dtype=object)
-    classes[:-1], classes[-1] = named.tolist(), unknown
+    classes[:-1], classes[-1] = _as_list(named), unknown
     return classes
+
+
+def _as_list(named):
+    """Plain values, but of times, which as such would be integers."""
+    return list(named) if named.dtype.kind in "mM" else named.tolist()

@@ -95,6 +95,9 @@ class DomainInputMixin:
     def predict_source(self, X: ArrayLike) -> np.ndarray:
         """Classify rows with the source's classifier.
 
+        One that was not trained, for want of epochs or with a ``lambda_classification`` of 0,
+        answers as it was drawn.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
@@ -120,6 +123,6 @@ class DomainInputMixin:
                 f"predict_source, got none. {advice}"
             )
         z = self._embed(self._check_X(X))
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
             codes = classifier(z).argmax(1)
         return self.source_classes_[codes.cpu().numpy()]

@@ -13,9 +13,8 @@ from .._training._batches import DomainBatches
 from .._training._history import epoch_records
 from .._training._inference import distances_in_blocks, embed
 from .._training._phases import run_phase
-from ..utils._random import make_generator, phase_seed, torch_seed
+from ..utils._random import layers_seed, make_generator, phase_seed
 from ._feature_clusterer import BaseFeatureClusterer
-from ._source_pretrained import CPU
 
 
 class ProgressiveClusterer(BaseFeatureClusterer):
@@ -165,7 +164,7 @@ class ProgressiveClusterer(BaseFeatureClusterer):
         z = embed(model, run.data.target, device)
         distances = distances_in_blocks(z, model.centers.positions.detach())
         kept, labels = nearest_rows(distances, float(self.kept_share))
-        with torch_seed(seed, CPU):
+        with layers_seed(seed):
             model.cluster_classifier = torch.nn.Linear(z.shape[1], int(self.n_clusters))
         model.cluster_classifier.to(device, torch.float32)
         batches = DomainBatches(

@@ -12,10 +12,8 @@ from .._training._inference import embed
 from .._training._phases import TrainingData, TrainingSettings, run_phase, strip_net
 from ..modules import AdaptationModel, build_autoencoder
 from ..utils._device import resolve_device
-from ..utils._random import check_seed, make_generator, phase_seed, torch_seed
+from ..utils._random import check_seed, layers_seed, make_generator, phase_seed
 from ._domain_input import DomainInputMixin, Domains
-
-CPU = torch.device("cpu")
 
 
 class Run(NamedTuple):
@@ -84,9 +82,9 @@ class BaseSourcePretrained(DomainInputMixin, BaseDeepEstimator):
 
     def _build_model(self, run):
         """Make the network, untrained, with the heads of the method."""
-        with torch_seed(phase_seed(run.seed, "weights"), CPU):
+        with layers_seed(phase_seed(run.seed, "weights")):
             encoder, _ = build_autoencoder(self.encoder, self._input_shape, int(self.n_components))
-        with torch_seed(phase_seed(run.seed, "classifier"), CPU):
+        with layers_seed(phase_seed(run.seed, "classifier")):
             n_classes = len(run.domains.source_classes)
             classifier = torch.nn.Linear(int(self.n_components), n_classes)
             model = AdaptationModel(encoder, classifier)

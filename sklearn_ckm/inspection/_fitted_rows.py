@@ -161,7 +161,7 @@ class FittedClusterer:
         return np.asarray(self._method("transform")(X), dtype=np.float64)
 
     def predict(self, X):
-        """Cluster of each prepared row, as an index into :meth:`clusters`."""
+        """Cluster of each prepared row, as an index into :meth:`cluster_names`."""
         if hasattr(self.last, "predict_cluster"):  # whose `predict` names several centres alike
             return self.last.predict_cluster(X)
         predicted = np.asarray(self._method("predict")(X))

@@ -94,7 +94,14 @@ def _dense_hidden(input_shape):
 def _check_shapes(encoder, decoder, input_shape, n_components):
     """Run two blank samples through both and compare the shapes."""
     modes = encoder.training, decoder.training
-    z = encoder.eval()(torch.zeros(2, *input_shape, dtype=torch.float32))
+    blank = torch.zeros(2, *input_shape, dtype=torch.float32)
+    z = encoder.eval()(blank)
+    if blank._version:
+        raise ValueError(
+            "Expected the encoder to leave its input as it is, but it works in place: the rows of "
+            "the data would change. Let it begin with an operation that makes a new tensor, such "
+            "as x * 2 in place of x.mul_(2)."
+        )
     if not isinstance(z, torch.Tensor) or z.shape != (2, n_components):
         got = tuple(z.shape) if isinstance(z, torch.Tensor) else type(z).__name__
         raise ValueError(

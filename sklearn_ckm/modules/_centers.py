@@ -46,7 +46,9 @@ class Centers(nn.Module):
     def __init__(self, positions: torch.Tensor, temperature: float | str = "auto") -> None:
         super().__init__()
         self.positions = nn.Parameter(positions.clone())
-        self.register_buffer("temperature", torch.tensor(1.0, dtype=torch.float32))
+        self.register_buffer(
+            "temperature", torch.ones((), dtype=torch.float32, device=positions.device)
+        )
         self.set_temperature(temperature)
 
     @torch.no_grad()

@@ -94,10 +94,11 @@ class DCNObjective(BaseClusteringObjective):
         state: dict[str, torch.Tensor] | None = None,
     ) -> ClusteringStep:
         """Loss of one batch; see :meth:`BaseClusteringObjective.step`."""
-        distances = squared_distances(z, centers.detach())
-        nearest = distances.min(1)
+        distances = squared_distances(z, centers)  # of which views have a gradient for the centres
+        choice = distances.detach().argmin(1)
+        loss = (z - centers.detach()[choice]).square().sum() / (2 * len(z))
         logits = self.log_probabilities(distances, current_temperature(temperature, distances))
-        return ClusteringStep(nearest.values.mean() / 2, distances, logits, nearest.indices)
+        return ClusteringStep(loss, distances, logits, choice)
 
     @torch.no_grad()
     def move_centers(

@@ -4,7 +4,6 @@ import copy
 import importlib
 import json
 import os
-import warnings
 from os import PathLike
 from typing import Any
 
@@ -19,6 +18,7 @@ from ..domain_adaptation._feature_clusterer import BaseFeatureClusterer
 from ..domain_adaptation._few_shot_classifier import BaseFewShotClassifier
 from ..losses import squared_distances
 from ..utils._input import _FARTHEST, _fits_float32
+from ..utils._warnings import ignored_warnings
 
 _OPSET = 18
 _EXAMPLE_ROWS = 2
@@ -245,10 +245,9 @@ def to_onnx(estimator: Any, path: str | PathLike[str]) -> None:
     outputs = ["labels", "probabilities", "embedding"]
     if not hasattr(estimator, "predict_proba"):
         outputs.remove("probabilities")
-    with warnings.catch_warnings():
-        # torch, of its own code
-        message = r"`isinstance\(treespec, LeafSpec\)` is deprecated"
-        warnings.filterwarnings("ignore", message=message, category=FutureWarning)
+    # torch, of its own code
+    message = r"`isinstance\(treespec, LeafSpec\)` is deprecated"
+    with ignored_warnings(FutureWarning, message):
         graph = torch.onnx.export(
             program,
             dynamo=True,

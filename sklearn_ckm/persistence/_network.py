@@ -4,7 +4,6 @@ import copy
 from functools import partial
 
 import torch
-from skorch.utils import get_map_location
 from torch import nn
 
 from .._training._nets import PhaseNet
@@ -17,7 +16,8 @@ from ..modules import (
     DenseEncoder,
     build_autoencoder,
 )
-from ..utils._random import torch_seed
+from ..utils._device import resolve_kept_device
+from ..utils._random import layers_seed
 from ._files import as_described
 
 CPU = torch.device("cpu")
@@ -149,10 +149,14 @@ def build_network(document, weights, encoder=None):
         description = document["network"]
         factory = _encoder_factory(description["encoder"], encoder)
         shape = tuple(map(int, description["input_shape"])), int(description["n_components"])
-    with torch_seed(0, CPU):  # whatever the layers start with is overwritten
+    # whatever the layers start with is overwritten: ours draw nothing, and wait for no other thread
+    is_ours = factory is not encoder
+    with torch.device("meta") if is_ours else layers_seed(0):
         built = build_autoencoder(factory, *shape)
         with as_described("network", document):
             model = _assemble(description, *built).float()
+    if is_ours:
+        model.to_empty(device=CPU)
     _load_weights(model, weights)
     return model.eval()
 
@@ -258,8 +262,8 @@ def pack_net(net, input_shape, n_components):
 
 
 def unpack_net(packed):
-    """Return the net of :func:`pack_net`, on the CPU (with a warning) where CUDA is missing."""
+    """Return the net of :func:`pack_net`, on another device where that of the fit is missing."""
     if not isinstance(packed, dict):
         return packed
     weights = {name: torch.from_numpy(value) for name, value in packed["weights"].items()}
-    return make_net(build_network(packed, weights), get_map_location(packed["device"]))
+    return make_net(build_network(packed, weights), resolve_kept_device(packed["device"]))

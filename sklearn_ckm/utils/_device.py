@@ -2,6 +2,8 @@
 
 import torch
 
+from ._warnings import warn_user
+
 
 def resolve_device(device):
     """Turn the parameter ``device`` into a torch device that exists.
@@ -49,3 +51,26 @@ def resolve_device(device):
             "device='auto' or 'cpu'."
         ) from error
     return resolved
+
+
+def resolve_kept_device(device):
+    """Return the device of a fit, or the one that ``"auto"`` takes, with a warning, if it is gone.
+
+    Parameters
+    ----------
+    device : str
+        Where the fit was.
+
+    Returns
+    -------
+    device : torch.device
+    """
+    try:
+        return resolve_device(device)
+    except ValueError:
+        found = resolve_device("auto")
+        warn_user(
+            f"The estimator was fitted on {device}, which does not exist here: it answers on "
+            f"{found}. Set device='auto' for further fits."
+        )
+        return found

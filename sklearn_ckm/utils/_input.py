@@ -181,7 +181,7 @@ class InputScaler:
             if not X.flags.writeable or not X.flags.c_contiguous:
                 X = X.copy()  # torch cannot share memory that it must not write to
             return torch.from_numpy(X).reshape(len(X), *self.input_shape)
-        scaled = torch.empty(X.shape, dtype=torch.float32)
+        scaled = torch.empty(X.shape, dtype=torch.float32, device="cpu")
         # one rounding of a float32 offset shifts all rows alike, so float32 stays float32
         is_single = X.dtype == np.float32 and _fits_float32(self.scale_)
         work = np.float32 if is_single else np.float64

@@ -1,14 +1,16 @@
 """Randomness: one seed per phase, and torch's global state left as it was."""
 
 from contextlib import contextmanager
-from threading import RLock
 from zlib import crc32
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
-_LOCK = RLock()  # torch's global state belongs to the process, not to a thread
+from ._locks import ProcessLock
+
+_CPU = torch.device("cpu")
+_LOCK = ProcessLock()  # of torch's global state
 _LARGEST_SEED = np.iinfo(np.int32).max
 
 
@@ -102,7 +104,7 @@ def torch_seed(seed, device):
     """
     is_cuda = device.type == "cuda"
     devices = [device] if is_cuda else []
-    with _LOCK, torch.random.fork_rng(devices=devices):
+    with _LOCK.held(), torch.random.fork_rng(devices=devices):
         default_dtype = torch.get_default_dtype()
         torch.default_generator.manual_seed(seed)
         if is_cuda:
@@ -113,6 +115,19 @@ def torch_seed(seed, device):
             yield
         finally:
             torch.set_default_dtype(default_dtype)
+
+
+@contextmanager
+def layers_seed(seed):
+    """Seed torch for making layers, which come to be on the CPU whatever its default device is.
+
+    Parameters
+    ----------
+    seed : int
+        Seed inside the block.
+    """
+    with torch_seed(seed, _CPU), _CPU:
+        yield
 
 
 def make_generator(seed, device):

@@ -155,6 +155,18 @@ def test_a_module_is_neither_trained_nor_called_itself():
     np.testing.assert_array_equal(first.cluster_centers_, second.cluster_centers_)
 
 
+def test_a_module_is_moved_to_the_device_of_the_fit(monkeypatch):
+    moved = []
+    monkeypatch.setattr(
+        Scale, "to", lambda self, device: moved.append((self, device)), raising=False
+    )
+    module = Scale()
+    small(module)
+    ((copied, device),) = moved
+    assert copied is not module
+    assert device == torch.device("cpu")
+
+
 def test_augmentation_that_works_in_place_is_as_good_as_one_that_does_not():
     assert small(in_place).history_ == small(out_of_place).history_
 

@@ -42,3 +42,11 @@ def test_small_integers_are_not_cut():
 def test_name_of_a_labelled_class_raises(named, unknown_label):
     with pytest.raises(ValueError, match=r"unknown_label that is no target class, got .*Choose"):
         name_centers(np.array(named), 4, unknown_label)
+
+
+@pytest.mark.parametrize("unit", ["D", "ns"])
+def test_times_stay_times(unit):
+    named = np.array(["2020-01-04", "2020-01-05"], dtype=f"M8[{unit}]")
+    assert list(name_centers(named, 3, "auto")) == [*named, "unknown"]
+    with pytest.raises(ValueError, match="no target class"):
+        name_centers(named, 3, named[1])

@@ -226,3 +226,12 @@ def test_wrong_reconstruction_shape_raises():
 def test_conv_on_a_table_raises():
     with pytest.raises(ValueError, match=r"Expected an image.*got the shape \(64,\)"):
         build_autoencoder("conv", (64,), 3)
+
+
+def test_encoder_that_works_in_place_on_its_input_is_refused():
+    class InPlace(nn.Linear):
+        def forward(self, x):
+            return super().forward(x.mul_(2))
+
+    with pytest.raises(ValueError, match="leave its input as it is"):
+        build_autoencoder(lambda shape, n_components: InPlace(*shape, n_components), (5,), 2)

@@ -78,6 +78,14 @@ def test_gradient_reaches_the_embeddings_and_not_the_centres(device):
     assert got[1] is None
 
 
+def test_distances_have_a_gradient_for_the_centres_that_views_use(device):
+    z, centers = random_clusters()
+    inputs = leaves(device, z, centers)
+    result = DCNObjective().step(*inputs, torch.tensor(1.0, device=device))
+    _, got = torch.autograd.grad(result.distances.sum(), inputs)
+    assert_allclose(to_numpy(got), 2 * (len(z) * centers - z.sum(0)), rtol=1e-12)
+
+
 def test_gradcheck_of_the_embeddings():
     z, centers = random_clusters(5, 3, 2)
     (inputs,) = leaves("cpu", z)

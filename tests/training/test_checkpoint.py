@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -443,6 +444,21 @@ def test_what_cannot_be_told_apart_is_refused(tmp_path):
     ):
         make("clusterer", encoder=local, checkpoint=tmp_path).fit(X_TGT)
     assert not os.listdir(tmp_path)
+
+
+def test_lock_file_that_cannot_be_removed_while_it_is_held_stays(tmp_path, monkeypatch):
+    unlink = Path.unlink
+
+    def refusing(path, **kwargs):  # as on Windows
+        if path.suffix == ".lock":
+            raise PermissionError(path)
+        return unlink(path, **kwargs)
+
+    monkeypatch.setattr(Path, "unlink", refusing)
+    for _ in range(2):
+        model = fit("clusterer", make("clusterer", checkpoint=tmp_path))
+        assert model.stop_reason_ == "max_epochs"
+    assert not [path for path in tmp_path.iterdir() if path.suffix != ".lock"]
 
 
 def test_no_name_is_no_folder():

@@ -7,7 +7,7 @@ from sklearn_ckm._training._batches import Batch
 from sklearn_ckm._training._monitors import MONITORS, ClusteringMonitors, direct_center_gradient
 from sklearn_ckm.losses import concrete_kmeans_loss, squared_distances, straight_through_assignment
 from sklearn_ckm.modules import Centers
-from sklearn_ckm.objectives import ConcreteKMeansObjective
+from sklearn_ckm.objectives import ConcreteKMeansObjective, DCNObjective
 from sklearn_ckm.utils._random import make_generator
 
 N_ROWS, K, TEMPERATURE, WEIGHT = 12, 4, 2.5, 0.3
@@ -145,3 +145,18 @@ def test_without_a_clustering_weight_there_is_no_indirect_gradient():
     numbers = monitors.finish_epoch(1, centers)
     assert numbers["center_gradient_indirect"] == 0
     assert numbers["center_gradient_direct"] > 0
+
+
+def test_centres_that_a_rule_moves_have_no_direct_gradient():
+    z, positions = (torch.tensor(a, dtype=torch.float32) for a in random_clusters())
+    centers = Centers(positions, 1.0)
+    step = DCNObjective().step(z, centers.positions, 1.0)
+    (step.loss + step.distances.mean()).backward()
+    monitors = ClusteringMonitors(12, 4, torch.zeros(12, dtype=torch.long))
+    monitors.start_epoch()
+    monitors.update(Batch(None, 0, None, torch.arange(12)), z, step)
+    monitors.measure_gradient(z, step, centers.positions, 0.5, has_direct=False)
+    numbers = monitors.finish_epoch(1, centers)
+    assert numbers["center_gradient_direct"] == 0
+    expected = centers.positions.grad.norm().item() / 0.5
+    assert numbers["center_gradient_indirect"] == pytest.approx(expected)

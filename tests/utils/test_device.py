@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sklearn_ckm.utils._device import resolve_device
+from sklearn_ckm.utils._device import resolve_device, resolve_kept_device
 
 
 @pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
@@ -41,3 +41,13 @@ def test_cuda_without_a_card_raises():
 def test_other_accelerator_that_is_not_there_raises():
     with pytest.raises(ValueError, match="Expected an available device, got 'mps'"):
         resolve_device("mps")
+
+
+def test_device_of_a_fit_that_is_gone_is_replaced_with_a_warning(monkeypatch):
+    assert resolve_kept_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    with pytest.warns(UserWarning, match="fitted on cuda:1, .* answers on cuda:0") as caught:
+        assert resolve_kept_device("cuda:1") == torch.device("cuda", 0)
+    assert caught[0].filename == __file__
