@@ -16,7 +16,7 @@ from ._training._batches import resolve_batch_size
 from ._training._inference import embed
 from ._training._optimizers import resolve_optimizer
 from ._training._phases import TrainingData, TrainingSettings
-from .utils._input import ACCEPTED_DTYPES, InputScaler, as_rows, check_image_shape
+from .utils._input import ACCEPTED_DTYPES, InputScaler, as_rows, check_image_shape, check_layout
 
 _CALLBACK_ATTRIBUTES = "_callback_fit_ctx", "_skl_callbacks_to_teardown"
 
@@ -140,6 +140,8 @@ class BaseDeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         if shape is not None:
             check_image_shape(shape, X.shape[1], name)
         if reset:
+            if shape is not None:
+                check_layout(shape, name)
             self._input_shape = shape or (X.shape[1],)
         return X
 

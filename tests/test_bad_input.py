@@ -338,7 +338,7 @@ def test_empty_domain_raises(n_source, n_target):
 
 
 def test_domains_of_different_width_raise():
-    with pytest.raises(ValueError, match=r"4 features.*5 features"):
+    with pytest.raises(ValueError, match=r"X_src with 4 features and X_tgt with 5 features"):
         adapter().fit(X_SRC[:, :4], Y_SRC, X_tgt=X_TGT)
 
 

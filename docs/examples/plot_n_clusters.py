@@ -50,7 +50,7 @@ plt.show()
 #
 # On tables, without views and with ``max_epochs=0``, two criteria of the pretrained embedding
 # decide instead, the silhouette of k-means and the BIC of a Gaussian mixture. They take seconds and
-# are right less often.
+# are right less often, and may be off by several.
 
 model = CKMDomainAdapter("auto", max_epochs=0, **settings)
 model.fit(data.X_src, data.y_src, X_tgt=data.X_tgt)

@@ -172,7 +172,8 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
     -----
     Inputs are scaled by what ``fit`` saw. Images: bytes are divided by 255, floats mapped to
     [0, 1]. Tables: features are centred, and divided by one common number where their standard
-    deviations are of one order (at most ten times the median), else each by its own.
+    deviations are of one order (at most ten times the median), else each by its own. Of the former,
+    those that spread more than twice the median are cut down to that.
 
     *Views.* With an augmentation, each batch of the fine-tuning holds its rows as they are and in a
     view, and two terms join the loss: `lambda_consistency` times the cross-entropy, both ways,

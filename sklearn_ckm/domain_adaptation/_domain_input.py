@@ -38,6 +38,16 @@ class Domains(NamedTuple):
     target_classes: np.ndarray | None = None
 
 
+def _check_same_features(X_src, X_tgt):
+    """Say in terms of the domains what scikit-learn would say of ``fit`` and "input"."""
+    shapes = [getattr(X, "shape", ()) for X in (X_src, X_tgt)]
+    if all(len(shape) == 2 for shape in shapes) and shapes[0][1] != shapes[1][1]:
+        raise ValueError(
+            f"Expected domains of one width, got X_src with {shapes[0][1]} features and X_tgt with "
+            f"{shapes[1][1]} features."
+        )
+
+
 class DomainInputMixin:
     """Reads the domains of a call of ``fit``, for estimators that adapt."""
 
@@ -52,6 +62,7 @@ class DomainInputMixin:
         """
         check_calling_style(X_tgt, y_tgt, sample_domain)
         if X_tgt is not None:
+            _check_same_features(X, X_tgt)
             X_target = self._check_rows(X_tgt, reset=True, name="X_tgt")
             X_source = self._check_rows(X, reset=False, name="X_src")
             y_source = None if y is None else check_labels(y, len(X_source), "y_src")

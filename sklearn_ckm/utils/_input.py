@@ -6,13 +6,19 @@ from numbers import Integral
 import numpy as np
 import torch
 
+from ._random import fixed_sample
+from ._warnings import warn_user
+
 ACCEPTED_DTYPES = (np.float64, np.float32, np.uint8)  # other dtypes become the first
+_MOST_SPREAD = 2.0  # standard deviation of such a feature, over the median, that is not cut down
 _SAME_UNIT = 10.0  # largest over median standard deviation up to which features share a scale
 _SAME_RANGE = 20.0  # ratio of two ranges above which two sets of images are scaled differently
 _DARK = 100.0  # the same, where few new images may simply be dark
 _FARTHEST = 1e6  # scales; what lies farther is put here, so that float32 holds its square
 _SMALLEST_FLOAT32 = 1e-30  # scales below it, or above its inverse, are applied in float64
 _BLOCK_BYTES = 2**21
+_COMPARED_ROWS = 2000  # of two tables, whose units are compared
+_SMALLEST_SIDE = 8  # pixels of an image whose channels may seem to come last
 
 
 def as_rows(X, image_shape, name="X"):
@@ -93,8 +99,9 @@ class InputScaler:
     Images: uint8 is divided by 255; floats are mapped so that the smallest and the largest value
     seen become 0 and 1. Tables: each feature is centred; all are divided by one number where
     their standard deviations are of one order (the largest at most ten times the median), as in
-    pixels or embeddings, and each by its own otherwise, as in columns of different units. Constant
-    features become 0.
+    pixels or embeddings, and each by its own otherwise, as in columns of different units. Of the
+    former, those that spread more than twice the median are cut down to that: one such feature
+    would drown many others. Constant features become 0.
 
     Parameters
     ----------
@@ -141,6 +148,7 @@ class InputScaler:
         if not self.is_image:
             self.is_uint8_ = False
             self.offset_, self.scale_ = _table_scale(parts)
+            _warn_of_units(parts, names, self.scale_)
             return self
         kinds = [part.dtype == np.uint8 for part in parts]
         if len(set(kinds)) > 1:
@@ -214,11 +222,50 @@ def _table_scale(parts):
     varying = np.sort(std[std > 0])
     if not len(varying):
         scale = np.ones_like(std)
-    elif varying[-1] <= _SAME_UNIT * varying[(len(varying) - 1) // 2]:
-        scale = np.sqrt(np.mean(varying**2))
     else:
-        scale = np.where(std > 0, std, 1.0)
+        median = varying[(len(varying) - 1) // 2]
+        if varying[-1] > _SAME_UNIT * median:
+            scale = np.where(std > 0, std, 1.0)
+        else:
+            most = _MOST_SPREAD * median
+            scale = np.sqrt(np.mean(np.minimum(varying, most) ** 2))
+            if varying[-1] > most:
+                scale = scale * np.maximum(1.0, std / most)
     return mean * unit, scale * unit
+
+
+def _warn_of_units(parts, names, scale):
+    """Warn where one of two tables spreads so much more that it seems to be in other units."""
+    if len(parts) < 2:
+        return
+    rows = [part[fixed_sample(len(part), _COMPARED_ROWS)] for part in parts]
+    with np.errstate(over="ignore", invalid="ignore"):
+        spreads = [float(np.sqrt(np.mean((part / scale).std(0) ** 2))) for part in rows]
+    less, more = np.argsort(spreads)
+    if 0 < spreads[less] * _SAME_RANGE < spreads[more]:
+        warn_user(
+            f"The features of {names[more]} spread {spreads[more] / spreads[less]:.3g} times as "
+            f"much as those of {names[less]}, and one scale serves both. Bring them to the same "
+            "units, or standardise each of them."
+        )
+
+
+def check_layout(image_shape, name):
+    """Warn of images that seem to have their channels last.
+
+    Parameters
+    ----------
+    image_shape : tuple of int
+        ``(channels, height, width)``.
+    name : str
+        What the message calls the images.
+    """
+    if image_shape[2] in (1, 3, 4) and min(image_shape[:2]) >= _SMALLEST_SIDE:
+        warn_user(
+            f"{name} has images of shape {image_shape}, which is read as (channels, height, "
+            f"width). If the channels come last, pass {name}.transpose(0, 3, 1, 2), or use "
+            "sklearn_ckm.preprocessing.ImageFormatter."
+        )
 
 
 def _value_range(X):

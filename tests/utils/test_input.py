@@ -1,3 +1,6 @@
+import re
+import warnings
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -6,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_ckm.utils._input import InputScaler, as_rows, check_image_shape
+from sklearn_ckm.utils._input import InputScaler, as_rows, check_image_shape, check_layout
 
 RNG = np.random.default_rng(0)
 
@@ -37,7 +40,7 @@ def random_images(low, high, n_samples=5, dtype=np.float32):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_features_of_one_order_share_their_scale(dtype):
-    X = (RNG.normal(size=(200, 3)) * [1, 2, 5] + [4, -3, 0]).astype(dtype)
+    X = (RNG.normal(size=(200, 3)) * [1, 2, 3] + [4, -3, 0]).astype(dtype)
     std = X.astype(np.float64).std(0)
     expected = (X - X.mean(0, dtype=np.float64)) / np.sqrt(np.mean(std**2))
     np.testing.assert_allclose(scale_table(X), expected, rtol=1e-4, atol=1e-5)
@@ -56,6 +59,49 @@ def test_one_order_means_ten_times_the_median(ratio, is_common):
     X = np.array([[1.0], [-1.0]]) * [1.0, 1.0, ratio]
     std = scale_table(X).std(0)
     assert (std[2] > 1.1 * std[0]) == is_common
+
+
+def test_features_of_one_order_are_cut_down_to_twice_the_median():
+    X = RNG.normal(size=(500, 5))
+    X = (X - X.mean(0)) / X.std(0) * [0.5, 1, 1, 1.5, 8]
+    expected = np.array([0.5, 1, 1, 1.5, 2])
+    expected = expected / np.sqrt(np.mean(expected**2))
+    np.testing.assert_allclose(scale_table(X).std(0), expected, rtol=1e-5)
+    more = scale_table(X * [1, 1, 1, 1, 1.2])  # how far above does not matter
+    np.testing.assert_allclose(more, scale_table(X), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [19.0, 21.0, 1e30])
+@pytest.mark.parametrize("is_source", [True, False])
+def test_tables_in_different_units_are_warned_of(factor, is_source):
+    X = RNG.normal(size=(300, 4))
+    X = (X - X.mean(0)) / X.std(0)
+    parts = (X, factor * X) if is_source else (factor * X, X)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit_table(*parts)
+    names = ["source", "target"] if is_source else ["target", "source"]
+    number = re.escape(f"{factor:.3g}")
+    expected = f"The features of the {names[0]} spread {number} times .* the {names[1]}, and"
+    assert len(caught) == (factor > 20)
+    for warning in caught:
+        assert re.match(expected, str(warning.message))
+        assert warning.filename == __file__
+
+
+def test_units_of_a_constant_table_are_unknown():
+    fit_table(RNG.normal(size=(30, 4)), np.ones((30, 4)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "is_suspect"),
+    [((28, 28, 1), True), ((8, 9, 3), True), ((3, 28, 28), False), ((28, 4, 3), False)],
+)
+def test_channels_that_come_last_are_warned_of(shape, is_suspect):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_layout(shape, "X_tgt")
+    assert [str(w.message).split(".transpose")[0][-5:] for w in caught] == ["X_tgt"] * is_suspect
 
 
 def test_scale_is_learned_from_both_domains():
