@@ -97,6 +97,7 @@ def test_fit_of_any_table_works_or_tells_why_not(X, n_clusters, seed):
     assert_array_equal(X, before)
 
 
+@pytest.mark.filterwarnings("ignore:The features of the .* spread:UserWarning")
 @FEW
 @given(X=tables(min_rows=4), seed=st.integers(0, 3), data=st.data())
 def test_fit_of_any_two_domains_works_or_tells_why_not(X, seed, data):

@@ -17,7 +17,7 @@ _DARK = 100.0  # the same, where few new images may simply be dark
 _FARTHEST = 1e6  # scales; what lies farther is put here, so that float32 holds its square
 _SMALLEST_FLOAT32 = 1e-30  # scales below it, or above its inverse, are applied in float64
 _BLOCK_BYTES = 2**21
-_COMPARED_ROWS = 2000  # of two tables, whose units are compared
+_FEWEST_COMPARED, _COMPARED_ROWS = 10, 2000  # of either table, where units are compared
 _SMALLEST_SIDE = 8  # pixels of an image whose channels may seem to come last
 
 
@@ -236,7 +236,7 @@ def _table_scale(parts):
 
 def _warn_of_units(parts, names, scale):
     """Warn where one of two tables spreads so much more that it seems to be in other units."""
-    if len(parts) < 2:
+    if len(parts) < 2 or min(map(len, parts)) < _FEWEST_COMPARED:
         return
     rows = [part[fixed_sample(len(part), _COMPARED_ROWS)] for part in parts]
     with np.errstate(over="ignore", invalid="ignore"):

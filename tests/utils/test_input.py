@@ -89,8 +89,12 @@ def test_tables_in_different_units_are_warned_of(factor, is_source):
         assert warning.filename == __file__
 
 
-def test_units_of_a_constant_table_are_unknown():
-    fit_table(RNG.normal(size=(30, 4)), np.ones((30, 4)))
+def test_units_of_a_constant_table_or_of_a_few_rows_are_unknown():
+    X = RNG.normal(size=(30, 4))
+    fit_table(X, np.ones((30, 4)))
+    fit_table(X, 100 * X[:9])
+    with pytest.warns(UserWarning, match="features of the source spread"):
+        fit_table(X, 100 * X[:10])
 
 
 @pytest.mark.parametrize(
