@@ -10,7 +10,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:The features of the .* spread:UserWarning"),
+]
 FEW = settings(
     max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
@@ -97,7 +100,6 @@ def test_fit_of_any_table_works_or_tells_why_not(X, n_clusters, seed):
     assert_array_equal(X, before)
 
 
-@pytest.mark.filterwarnings("ignore:The features of the .* spread:UserWarning")
 @FEW
 @given(X=tables(min_rows=4), seed=st.integers(0, 3), data=st.data())
 def test_fit_of_any_two_domains_works_or_tells_why_not(X, seed, data):
