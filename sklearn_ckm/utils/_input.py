@@ -59,11 +59,12 @@ def as_rows(X, image_shape, name="X"):
             )
         X = np.asarray(X)
         return X.reshape(len(X), prod(shape[1:])), tuple(int(n) for n in shape[1:])
-    if len(shape) == 3:
+    if len(shape) > 2:
+        advice = f": grey images take {name}[:, None]" if len(shape) == 3 else ""
         raise ValueError(
-            f"Found array with dim 3 in {name}, of shape {tuple(shape)}: expected a table "
-            "(n_samples, n_features) or images (n_samples, channels, height, width). Reshape your "
-            f"data: grey images take {name}[:, None]."
+            f"Found array with dim {len(shape)} in {name}, of shape {tuple(shape)}: expected a "
+            "table (n_samples, n_features) or images (n_samples, channels, height, width). Reshape "
+            f"your data{advice}."
         )
     return X, None if image_shape is None else _as_image_shape(image_shape)
 

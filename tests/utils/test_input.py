@@ -331,6 +331,11 @@ def test_three_dimensions_raise():
         as_rows(np.ones((2, 3, 3)), None)
 
 
+def test_five_dimensions_raise():
+    with pytest.raises(ValueError, match=r"dim 5 in X, of shape \(2, 3, 3, 1, 1\).* your data\.$"):
+        as_rows(np.ones((2, 3, 3, 1, 1)), None)
+
+
 @pytest.mark.parametrize("shape", [(3, 3), (1, 3, 3, 1), (1, 3, -3), (1, 3, 3.0), "abc"])
 def test_image_shape_of_three_positive_ints(shape):
     with pytest.raises(ValueError, match=r"Expected image_shape=\(channels, height, width\)"):
