@@ -44,6 +44,7 @@ EPOCHS = {name: ConcreteKMeans().get_params()[name] for name in PHASES}
 SETTINGS = json.dumps({"n_pixels": N_PIXELS, **EPOCHS}, sort_keys=True)
 MILESTONES = 0.95, 0.98  # accuracies whose first epoch is noted
 N_BINS = 15  # of the calibration error
+FEWEST_SOURCE = 2000  # rows that are drawn of the source for small targets
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,8 @@ def run_arms(options, part, pair, size, run):
 
 
 def load_target_of(pair, folder, size, run, classes, ratio):
-    """A pair with at most `size` target rows, and at least 2,000 of the source."""
-    n_rows = max(size, 2000)
+    """A pair with at most `size` target rows, and not fewer of the source than of large ones."""
+    n_rows = max(size, FEWEST_SOURCE)
     task = load_task(pair, folder, n_pixels=N_PIXELS, n_rows=n_rows, run=run, target=classes)
     if ratio > 1:
         task.X_tgt, task.y_tgt = thin_out(task.X_tgt, task.y_tgt, ratio, run)

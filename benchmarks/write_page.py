@@ -28,9 +28,9 @@ PAGE, README = ROOT / "docs" / "benchmarks.rst", ROOT / "README.rst"
 CHOOSING = ROOT / "docs" / "choosing_settings.rst"
 VIEWS = ROOT / "docs" / "views.rst"
 VIEWS_TITLES = {
-    "accuracy": "Accuracy of the defaults, at most {size} images of either domain",
+    "accuracy": "Accuracy of the defaults, at most {size} target images and {n_source} of the source",
     "ablation": "One part changed at a time, at most {size} images of either domain",
-    "source": "With the source and without, at most {size} target images",
+    "source": "With the source and without, {size} target images and {n_source} of the source",
     "misuse": "What the method does not expect, at most {size} images of either domain",
 }
 PAIRS_REPORTED = ("svhn-mnist", "usps-mnist", "mnist-usps", "photos-mnist")
@@ -210,7 +210,9 @@ def make_views(text):
             n_arms = len({name for _, name, *_ in lines})
             if n_arms > 1 or (lines and part == "accuracy"):  # a comparison needs two
                 header = ["data", "", "accuracy", "worst", "best of 3", "calibration error", "runs"]
-                tables.append(list_table(VIEWS_TITLES[part].format(size=size), header, lines))
+                n_source = max(size, views.FEWEST_SOURCE)
+                title = VIEWS_TITLES[part].format(size=size, n_source=n_source)
+                tables.append(list_table(title, header, lines))
     return replace_between(text, "views", tables)
 
 
