@@ -28,7 +28,7 @@ PAGE, README = ROOT / "docs" / "benchmarks.rst", ROOT / "README.rst"
 CHOOSING = ROOT / "docs" / "choosing_settings.rst"
 VIEWS = ROOT / "docs" / "views.rst"
 VIEWS_TITLES = {
-    "accuracy": "Accuracy of the defaults, at most {size} target images and {n_source} of the source",
+    "accuracy": "The defaults, at most {size} target images and {n_source} of the source",
     "ablation": "One part changed at a time, at most {size} images of either domain",
     "source": "With the source and without, {size} target images and {n_source} of the source",
     "misuse": "What the method does not expect, at most {size} images of either domain",
