@@ -48,6 +48,7 @@ ANSWERS = {
     "five": "always 5",
     "n_source": "classes of the source",
 }
+ENCODERS_OF_COUNTS = {"mlp-small": "a small dense network", "auto": "the default network"}
 INTRODUCTION = """\
 .. This page is written by benchmarks/write_page.py: change that, not this.
 
@@ -179,8 +180,15 @@ def make_choosing(text):
     title = "Rank correlation with the accuracy; accuracy lost, in points"
     text = replace_between(text, "criteria", [list_table(title, header, lines)])
 
-    counts = n_clusters.summarize(read_rows(RESULTS / "n_clusters.csv"))
-    every = []
+    tables = [counts_table(encoder) for encoder in n_clusters.ENCODERS]
+    return replace_between(text, "counts", [table for table in tables if table])
+
+
+def counts_table(encoder):
+    """Return the table of the estimated numbers of clusters with an encoder, None without rows."""
+    counts = n_clusters.summarize(read_rows(RESULTS / "n_clusters.csv"), encoder)
+    if not counts:
+        return None
     lines = [
         [
             PAIRS_OF_COUNTS[pair],
@@ -189,12 +197,11 @@ def make_choosing(text):
         ]
         for (pair, truth), errors in sorted(counts.items())
     ]
-    for name in n_clusters.ANSWERS if counts else ():
-        every.append(n_clusters.cell(np.concatenate([errors[name] for errors in counts.values()])))
-    lines.append(["all", "", *every])
+    every = {n: np.concatenate([errors[n] for errors in counts.values()]) for n in ANSWERS}
+    lines.append(["all", "", *(n_clusters.cell(errors) for errors in every.values())])
     header = ["data", "classes", *ANSWERS.values()]
-    title = "Estimates within one of the number of classes; mean absolute error"
-    return replace_between(text, "counts", [list_table(title, header, lines)])
+    title = "Estimates within one of the number of classes; mean absolute error: {}"
+    return list_table(title.format(ENCODERS_OF_COUNTS[encoder]), header, lines)
 
 
 def make_views(text):

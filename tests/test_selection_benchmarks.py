@@ -65,10 +65,11 @@ def test_criteria_are_rated_by_rank_and_by_what_is_lost(load):
 def test_counts_are_rated_by_their_errors(load):
     module = load("n_clusters")
     row = {"pair": "bundled", "n_source": "4", "seed": "300"}
-    row["settings"] = json.dumps(module.SETTINGS, sort_keys=True)
+    row["settings"] = module.settings_of("mlp-small")
     answers = {"auto": "3", "embedding": "4", "bic": "9", "silhouette": "5", "dtc": "1"}
     rows = [{**row, **answers, "n_target": "3"}, {**row, **answers, "n_target": "7"}]
-    rows.append({**rows[0], "settings": "others"})
+    rows.append({**rows[0], "settings": module.settings_of("auto")})
+    assert module.summarize(rows, "auto") == {("bundled", 3): module.summarize(rows)["bundled", 3]}
     errors = module.summarize(rows)
     assert errors["bundled", 3] == {
         "auto": [0],
