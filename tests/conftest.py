@@ -2,6 +2,7 @@ import signal
 
 import pytest
 import torch
+from _emulated_device import emulated_device
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -13,8 +14,17 @@ def single_thread():
     torch.set_num_threads(n_threads)
 
 
-@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.fixture
+def emulated():
+    """A device that is not the CPU, on any machine."""
+    with emulated_device() as device:
+        yield device
+
+
+@pytest.fixture(params=["cpu", "emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request):
+    if request.param == "emulated":
+        return request.getfixturevalue("emulated")
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     return torch.device(request.param)
