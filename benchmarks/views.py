@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from _common import RESULTS, append_row, environment, read_rows
-from _digit_pairs import N_CLUSTERS, PAIRS, TARGET, load_task
+from _digit_pairs import N_CLUSTERS, PAIRS, SOURCE, TARGET, load_task
 from _tables import clustering_row, summarize
 from scipy.optimize import linear_sum_assignment
 from sklearn.exceptions import ConvergenceWarning
@@ -154,6 +154,8 @@ def run_arms(options, part, pair, size, run):
     for name, arm in PARTS[part].items():
         if options.arms and name not in options.arms:
             continue
+        if pair == "bundled" and set(arm.classes) & set(SOURCE):
+            continue  # there a digit belongs to one domain
         key = (pair, str(size), arm.key(), str(run), SETTINGS)
         columns = ("pair", "size", "arm", "run", "settings")
         if key in {tuple(row[c] for c in columns) for row in read_rows(options.results)}:

@@ -211,7 +211,7 @@ def make_views(text):
         for size in sizes:
             lines = [
                 [PAIRS[pair][0], name, *views_cells(mine)]
-                for pair in PAIRS_REPORTED
+                for pair in (*PAIRS_REPORTED, "bundled")
                 for name, mine in views.of_arms(rows, part, pair, size)
             ]
             n_arms = len({name for _, name, *_ in lines})
