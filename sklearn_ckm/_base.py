@@ -21,6 +21,18 @@ from .utils._input import ACCEPTED_DTYPES, InputScaler, as_rows, check_image_sha
 _CALLBACK_ATTRIBUTES = "_callback_fit_ctx", "_skl_callbacks_to_teardown"
 
 
+def _check_callbacks(callbacks):
+    """Refuse what skorch would stumble over."""
+    for item in callbacks or []:
+        callback = item[1] if isinstance(item, tuple) and len(item) == 2 else item
+        if not hasattr(callback, "on_epoch_end"):
+            raise ValueError(
+                "Expected 'callbacks' to hold callbacks of skorch, alone or as (name, callback), "
+                f"got {item!r}. scikit-learn's callbacks are set with set_callbacks."
+            )
+    return callbacks
+
+
 class BaseDeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Base of the estimators: an encoder trained on tensors of both domains.
 
@@ -154,7 +166,7 @@ class BaseDeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             batch_size=resolve_batch_size(self.batch_size, len(X_target), n_source),
             optimizer=resolve_optimizer(self.optimizer, device),
             precision=self.precision,
-            callbacks=self.callbacks,
+            callbacks=_check_callbacks(self.callbacks),
             verbose=int(self.verbose),
         )
 

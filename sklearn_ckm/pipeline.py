@@ -22,6 +22,11 @@ def _pipeline_has(name):
     return lambda self: hasattr(super(DomainPipeline, self), name)
 
 
+def _last_estimator_has(name):
+    """Whether the estimator at the end has a method of ours."""
+    return lambda self: hasattr(last_estimator(self), name)
+
+
 class DomainPipeline(Pipeline):
     """A scikit-learn Pipeline that is called like the estimators of this package.
 
@@ -214,12 +219,51 @@ class DomainPipeline(Pipeline):
             return super().score(X, y, sample_weight, **tags, **params)
         # with routing disabled scikit-learn's Pipeline drops what it does not know, here the tags
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        estimator, X = self._reach_last_estimator(X)
+        return estimator.score(X, y, sample_domain=sample_domain, **weights)
+
+    @available_if(_last_estimator_has("predict_source"))
+    def predict_source(self, X: ArrayLike) -> np.ndarray:
+        """Transform rows, and classify them with the source's classifier of the last step.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of either domain.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Classes of the source.
+        """
+        estimator, X = self._reach_last_estimator(X)
+        return estimator.predict_source(X)
+
+    @available_if(_last_estimator_has("predict_cluster"))
+    def predict_cluster(self, X: ArrayLike) -> np.ndarray:
+        """Transform rows, and return the indices of their clusters in the last step.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Indices of clusters.
+        """
+        estimator, X = self._reach_last_estimator(X)
+        return estimator.predict_cluster(X)
+
+    def _reach_last_estimator(self, X):
+        """Return the estimator at the end of (nested) pipelines, and the rows as it sees them."""
         estimator = self
         while isinstance(estimator, Pipeline):
             if len(estimator) > 1:
                 X = estimator[:-1].transform(X)
             estimator = estimator[-1]
-        return estimator.score(X, y, sample_domain=sample_domain, **weights)
+        return estimator, X
 
     def _read(self, X, y, X_tgt, y_tgt, sample_domain, params):
         """Stack the domains, and name the tags as scikit-learn's Pipeline hands them on."""

@@ -1,6 +1,7 @@
 """What is wrong raises and says what was expected; what is merely odd has a defined result."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -345,8 +346,22 @@ def test_domains_of_different_width_raise():
 def test_domains_with_other_columns_raise():
     X_src = pd.DataFrame(X_SRC, columns=list("abcde"))
     X_tgt = pd.DataFrame(X_TGT, columns=list("abcdf"))
-    with pytest.raises(ValueError, match="Feature names unseen at fit time"):
+    with pytest.raises(ValueError, match=r"\['e'\] in X_src alone and \['f'\] in X_tgt alone"):
         adapter().fit(X_src, Y_SRC, X_tgt=X_tgt)
+    with pytest.raises(ValueError, match="X_src and X_tgt, got another order"):
+        adapter().fit(X_src, Y_SRC, X_tgt=X_src[list("edcba")])
+
+
+@pytest.mark.parametrize("callback", [1, "early", ("early", 1)])
+def test_callback_that_is_none_raises(callback):
+    with pytest.raises(ValueError, match=r"Expected 'callbacks' to hold callbacks of skorch.*got"):
+        adapter(callbacks=[callback]).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+
+
+def test_optimiser_that_wants_the_loss_several_times_raises():
+    for optimizer in (torch.optim.LBFGS, partial(torch.optim.LBFGS, history_size=3)):
+        with pytest.raises(ValueError, match="got LBFGS, which computes the loss several times"):
+            adapter(optimizer=optimizer).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
 
 
 def test_three_dimensional_target_raises_by_its_name():

@@ -89,6 +89,22 @@ def assert_is(pipeline, scaler, model):
         assert_array_equal(getattr(pipeline, method)(X_TGT), expected)
 
 
+# what the last step answers besides -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inner", [make_pipeline, make_domain_pipeline])
+def test_answers_of_the_last_estimator_are_reached(adapter, inner):
+    pipeline = make_domain_pipeline(MinMaxScaler(), inner(StandardScaler(), adapter(**SMALL)))
+    pipeline.fit(X_SRC, Y_SRC, X_tgt=X_TGT, **labels_of(adapter))
+    scaled = pipeline[1][0].transform(pipeline[0].transform(X_TGT))
+    model = pipeline[1][1]
+    assert_array_equal(pipeline.predict_source(X_TGT), model.predict_source(scaled))
+    assert hasattr(pipeline, "predict_cluster") == hasattr(model, "predict_cluster")
+    if hasattr(model, "predict_cluster"):
+        assert_array_equal(pipeline.predict_cluster(X_TGT), model.predict_cluster(scaled))
+    assert not hasattr(make_domain_pipeline(StandardScaler(), KMeans(2)), "predict_source")
+
+
 # one meaning in every call ----------------------------------------------------------------------
 
 

@@ -25,8 +25,13 @@ def resolve_optimizer(optimizer, device):
     Raises
     ------
     ValueError
-        If the name is unknown.
+        If the name is unknown, or the optimiser wants to compute the loss anew in a step.
     """
+    if getattr(optimizer, "func", optimizer) is torch.optim.LBFGS:
+        raise ValueError(
+            "Expected 'optimizer' to step by the gradient of a batch, got LBFGS, which computes "
+            f"the loss several times a step. Take one of {sorted(_FUSED)}."
+        )
     if callable(optimizer):
         return optimizer
     if optimizer not in _FUSED:

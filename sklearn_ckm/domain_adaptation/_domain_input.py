@@ -5,10 +5,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _get_feature_names, check_is_fitted
 
 from ..utils._domains import check_calling_style, split_domains
 from ..utils._labels import UNLABELLED, check_labels, encode_labels
+
+_NAMED = 5  # of the features that only one domain has
 
 
 class Domains(NamedTuple):
@@ -46,6 +48,15 @@ def _check_same_features(X_src, X_tgt):
             f"Expected domains of one width, got X_src with {shapes[0][1]} features and X_tgt with "
             f"{shapes[1][1]} features."
         )
+    names = [_get_feature_names(X) for X in (X_src, X_tgt)]
+    if any(n is None for n in names) or np.array_equal(*names):
+        return
+    alone = [[str(n) for n in names[i] if n not in names[1 - i]][:_NAMED] for i in (0, 1)]
+    differ = f"{alone[0]} in X_src alone and {alone[1]} in X_tgt alone (at most {_NAMED} each)"
+    raise ValueError(
+        "Expected the same feature names in the same order in X_src and X_tgt, got "
+        f"{differ if any(alone) else 'another order'}. Select the columns by name in both."
+    )
 
 
 class DomainInputMixin:

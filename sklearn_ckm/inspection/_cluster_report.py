@@ -122,6 +122,8 @@ def cluster_report(
           estimator gives it, where it names clusters): ``"size"``, ``"share"`` of the rows,
           ``"silhouette"``, ``"confidence"`` and, with classes of the source,
           ``"nearest_source_class"``.
+        - ``"source_accuracy"``: float, with classes of the source and an estimator that trained a
+          classifier of them: the share of these rows that it names right.
         - with labels ``"n_labelled"``, ``"accuracy"``, ``"normalized_mutual_info"``,
           ``"adjusted_rand"``, and ``"classes"``: dict of dict, by the name of the class:
           ``"cluster"``, ``"recall"``, ``"precision"`` and ``"support"``.
@@ -179,6 +181,7 @@ def cluster_report(
     X_prepared = model.prepare(rows.X)
     labels, z = model.predict(X_prepared), model.embed(X_prepared)
     names = model.cluster_names(labels)
+    source_accuracy = None
     columns = {
         "size": np.bincount(labels, minlength=len(names)).tolist(),
         "share": (np.bincount(labels, minlength=len(names)) / len(labels)).tolist(),
@@ -189,11 +192,13 @@ def cluster_report(
         means = group_means(confidence[:, np.newaxis], labels, len(names))
         columns["confidence"] = means[:, 0].tolist()
     if rows.y_source is not None:
-        z_source = model.embed(model.prepare(rows.X_source))
+        X_source = model.prepare(rows.X_source)
+        z_source = model.embed(X_source)
         positions = model.center_positions(z, labels, len(names))
         columns["nearest_source_class"] = _nearest_classes(
             positions, group_means(z_source, rows.y_source, len(rows.source_classes)), rows
         )
+        source_accuracy = _source_accuracy(model.predict_source(X_source), rows)
     report = {
         "n_samples": len(labels),
         "clusters": {
@@ -201,6 +206,8 @@ def cluster_report(
             for k, name in enumerate(names)
         },
     }
+    if source_accuracy is not None:
+        report["source_accuracy"] = source_accuracy
     if rows.y is not None:
         is_labelled = rows.y >= 0
         truth = rows.y[is_labelled]
@@ -238,6 +245,15 @@ def _nearest_classes(positions, class_means, rows):
     return [classes[i] if known else None for i, known in zip(nearest, is_known, strict=True)]
 
 
+def _source_accuracy(predicted, rows):
+    """Share of the labelled source rows that are named right; None where nothing names them."""
+    if predicted is None:
+        return None
+    is_labelled = rows.y_source >= 0
+    truth = rows.source_classes[rows.y_source[is_labelled]].astype(object)
+    return float(np.mean(predicted[is_labelled].astype(object) == truth))
+
+
 def _compare(truth, labels, classes, names):
     """Agreement of clusters with classes, over all and for each class."""
     contingency = _weighted_contingency(truth, labels, np.ones(len(truth)))
@@ -265,6 +281,8 @@ def _compare(truth, labels, classes, names):
 def _format(report, digits):
     """Tables of the clusters and of the classes, and the numbers of the whole."""
     parts = [_table("cluster", report["clusters"], digits)]
+    if "source_accuracy" in report:
+        parts.append(f"accuracy on the source  {report['source_accuracy']:.{digits}f}")
     if "classes" in report:
         n_labelled, n_samples = report["n_labelled"], report["n_samples"]
         keys = ("accuracy", "normalized_mutual_info", "adjusted_rand")

@@ -137,6 +137,11 @@ class FittedClusterer:
     """
 
     def __init__(self, estimator):
+        if not hasattr(estimator, "fit"):
+            raise TypeError(
+                f"Expected a fitted estimator first, got {type(estimator).__name__}. The rows come "
+                "second."
+            )
         check_is_fitted(estimator)
         self._steps = []
         while True:
@@ -168,6 +173,15 @@ class FittedClusterer:
         if not hasattr(self.last, "classes_"):
             return predicted
         return np.searchsorted(self.last.classes_, predicted)
+
+    def predict_source(self, X):
+        """Source class of each prepared row, by name; None where no classifier was trained."""
+        if not hasattr(self.last, "predict_source"):
+            return None
+        try:
+            return np.asarray(self.last.predict_source(X))
+        except ValueError:  # which it raises without a classifier
+            return None
 
     def confidence(self, X):
         """Largest probability of each prepared row, (n_samples,); None where there is none."""

@@ -4,7 +4,7 @@ import typing
 
 import numpy as np
 import pytest
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import (
     adjusted_rand_score,
@@ -130,6 +130,20 @@ def test_agrees_with_the_estimator(adapter, data):
     for k, row in report["clusters"].items():
         assert row["confidence"] == pytest.approx(confidence[adapter.labels_ == k].mean())
         assert row["nearest_source_class"] in ("a", "b")
+    is_right = adapter.predict_source(data.X_src) == data.y_src
+    assert report["source_accuracy"] == pytest.approx(is_right.mean())
+    y_src = [name if i % 2 else None for i, name in enumerate(data.y_src)]
+    half = report_of(data.X_tgt, X_src=data.X_src, y_src=y_src, model=adapter)
+    assert half["source_accuracy"] == pytest.approx(is_right[1::2].mean())
+    text = cluster_report(adapter, data.X_tgt, X_src=data.X_src, y_src=data.y_src, digits=4)
+    assert f"accuracy on the source  {is_right.mean():.4f}" in text.splitlines()
+
+
+def test_model_without_a_source_classifier_has_no_accuracy_there(adapter, data):
+    model = clone(adapter).fit(data.X_src, X_tgt=data.X_tgt)
+    report = report_of(data.X_tgt, X_src=data.X_src, y_src=data.y_src, model=model)
+    assert "nearest_source_class" in report["clusters"][0]
+    assert "source_accuracy" not in report
 
 
 def test_both_styles_report_the_same(adapter, data):
@@ -190,6 +204,8 @@ def test_matplotlib_is_not_needed(monkeypatch):
 def test_invalid_input_raises(adapter, data):
     with pytest.raises(NotFittedError):
         cluster_report(CKMDomainAdapter(2), data.X_tgt)
+    with pytest.raises(TypeError, match=r"a fitted estimator first, got ndarray\. The rows come"):
+        cluster_report(data.X_tgt, adapter)
     with pytest.raises(ValueError, match="one label per row in y, got 3 labels for 40 rows"):
         cluster_report(adapter, data.X_tgt, [0, 1, 2])
     with pytest.raises(ValueError, match="either X_src or sample_domain, got both"):
