@@ -24,21 +24,27 @@ _GENERATORS = {}  # those of the device, by their address: torch gives them new 
 
 
 class EmulatedTensor(torch.Tensor):
-    """A tensor of the emulated device; `values` is the one of the CPU that it stands for."""
+    """A tensor of the emulated device, around the one of the CPU that it stands for.
 
-    n_readings = 0
+    Parameters
+    ----------
+    values_on_cpu : Tensor
+        A tensor of the CPU.
+    """
+
+    n_readings = 0  # of all tensors: what a GPU would be waited for
 
     @staticmethod
-    def __new__(cls, values):
+    def __new__(cls, values_on_cpu):
         tensor = torch.Tensor._make_wrapper_subclass(
             cls,
-            values.size(),
-            strides=values.stride(),
-            storage_offset=values.storage_offset(),
-            dtype=values.dtype,
+            values_on_cpu.size(),
+            strides=values_on_cpu.stride(),
+            storage_offset=values_on_cpu.storage_offset(),
+            dtype=values_on_cpu.dtype,
             device=torch.device(NAME, 0),
         )
-        tensor.values_on_cpu = values
+        tensor.values_on_cpu = values_on_cpu
         return tensor
 
     __torch_function__ = torch._C._disabled_torch_function_impl
@@ -152,12 +158,15 @@ def _make_autocast_kernel(function):
     def kernel(*args, **kwargs):
         keys = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)
         with torch._C._ExcludeDispatchKeyGuard(keys):
-            dtype = torch.get_autocast_dtype(NAME)
-            is_cast = lambda x: isinstance(x, torch.Tensor) and x.dtype == torch.float32  # noqa: E731
-            args, kwargs = tree_map(lambda x: x.to(dtype) if is_cast(x) else x, (args, kwargs))
+            args, kwargs = tree_map(_lowered, (args, kwargs))
             return function(*args, **kwargs)
 
     return kernel
+
+
+def _lowered(x):
+    is_cast = isinstance(x, torch.Tensor) and x.dtype == torch.float32
+    return x.to(torch.get_autocast_dtype(NAME)) if is_cast else x
 
 
 def _copy_from(source, target, non_blocking=False):
