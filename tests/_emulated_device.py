@@ -91,15 +91,23 @@ class _Backend:
         return lambda *args: answers[name]
 
 
+def register():
+    """Tell torch of the device, before the first backward pass of the process: then it counts them.
+
+    Nothing is done where this version of torch has no backends in Python, or there is a real GPU:
+    torch has one accelerator.
+    """
+    setup = getattr(backend_registration, "_setup_privateuseone_for_python_backend", None)
+    if setup is not None and not torch.cuda.is_available() and not _LIBRARIES:
+        setup(NAME, _Backend())
+        _LIBRARIES.extend(_make_libraries())
+
+
 @contextlib.contextmanager
 def emulated_device():
     """Give the device; generators of it can be made inside the block."""
-    if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
-        pytest.skip("this version of torch has no backends in Python")
-    if torch.cuda.is_available():
-        pytest.skip("torch has one accelerator, and there is a real one")
     if not _LIBRARIES:
-        _register()
+        pytest.skip("needs a torch with backends in Python, and no GPU beside it")
     torch.Generator = _Generator
     is_overwritten = torch.__future__.get_overwrite_module_params_on_conversion()
     # not put into the old tensor's place, behind which the values of the emulation would stay
@@ -112,8 +120,8 @@ def emulated_device():
         _GENERATORS.clear()
 
 
-def _register():
-    backend_registration._setup_privateuseone_for_python_backend(NAME, _Backend())
+def _make_libraries():
+    """Register what makes tensors on the device, and what autocast does there."""
     library = torch.library.Library("aten", "IMPL")
     for name in torch._C._dispatch_get_all_op_names():
         function = _find(name.removeprefix("aten::")) if name.startswith("aten::") else None
@@ -124,7 +132,7 @@ def _register():
         library.impl(name, _make_autocast_kernel(_find(name)), "AutocastPrivateUse1")
     others = torch.library.Library("_", "IMPL")
     others.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
-    _LIBRARIES.extend([library, others])
+    return [library, others]
 
 
 def _find(name):

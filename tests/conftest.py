@@ -2,7 +2,9 @@ import signal
 
 import pytest
 import torch
-from _emulated_device import emulated_device
+from _emulated_device import emulated_device, register
+
+register()
 
 
 @pytest.fixture(scope="session", autouse=True)

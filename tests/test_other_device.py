@@ -215,17 +215,6 @@ def test_readings_do_not_grow_with_the_batches(name):
     assert n_readings(batch_size=4) == n_readings(batch_size=16)
 
 
-def test_fits_that_share_the_device_do_not_break_each_other():
-    models = [CASES[name]() for name in ("clustering", "adapter", "few labels", "starts")]
-    alone = [fit(clone(model)) for model in models]
-    together = joblib.Parallel(n_jobs=4, prefer="threads")(
-        joblib.delayed(fit)(clone(model)) for model in models
-    )
-    for model, other in zip(together, alone, strict=True):
-        assert_on_device(model)
-        assert_array_equal(model.transform(TABLE), other.transform(TABLE))
-
-
 def test_warm_start_and_metrics_go_on_there():
     model = fit(CKMDomainAdapter(2, warm_start=True, **SETTINGS))
     model.set_params(max_epochs=1)
