@@ -258,8 +258,11 @@ def test_named_scoring_counts_the_source_in_either_case_today(routing):
         assert result["test_target"][k] == (target_rows if routing else all_rows)
 
 
-def test_unlabelled_test_rows_count_as_wrong_without_tags(routing):
-    model = CKMSemiSupervisedAdapter(**SMALL)
+@pytest.mark.parametrize("has_unnamed", [False, True])
+def test_unlabelled_test_rows_count_as_wrong_without_tags_where_minus_one_is_a_class(
+    routing, has_unnamed
+):
+    model = CKMSemiSupervisedAdapter(**{**SMALL, "n_clusters": 4 if has_unnamed else 2})
     few = np.where(np.arange(len(Y)) % 2, Y, -1)
     few[SOURCE] = Y[SOURCE]
     settings = {"cv": TARGET_FOLDS, "params": {"sample_domain": TAGS}}
@@ -270,7 +273,7 @@ def test_unlabelled_test_rows_count_as_wrong_without_tags(routing):
         is_right = fitted.predict(X[test]) == few[test]
         known = is_right[few[test] >= 0].mean()
         assert target[k] == known
-        assert plain[k] == (known if routing else is_right.mean())
+        assert plain[k] == (is_right.mean() if has_unnamed and not routing else known)
 
 
 def test_score_of_a_fitted_search_takes_tags_with_routing_only_today(model, routing):

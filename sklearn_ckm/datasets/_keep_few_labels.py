@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..utils._labels import find_marked, find_missing
 from ..utils._random import check_local_random_state
 
 
@@ -24,7 +25,7 @@ def keep_few_labels(
     ----------
     y : array-like of shape (n_samples,)
         Labels, numbers or strings. Rows that are `unlabelled` already, NaN or None, are no class
-        and have no label afterwards.
+        and have no label afterwards; so are rows with the text of an int `unlabelled`, as ``"-1"``.
     n_per_class : int
         Rows of each class that keep their label, the same for all; 0 hides all labels.
     random_state : int, RandomState instance or None, default=None
@@ -70,10 +71,14 @@ def keep_few_labels(
         raise ValueError(
             f"Expected y of shape (n_samples,), got {y.shape!r}; pass one label for each row."
         )
+    is_missing = find_missing(y)
     y = y.astype(_common_dtype(y, unlabelled))
-    is_labelled = (y != unlabelled) & (y == y)  # NaN differs from itself
-    if y.dtype.kind == "O":
-        is_labelled &= np.array([label is not None for label in y], dtype=bool)
+    if isinstance(unlabelled, Integral) and not isinstance(unlabelled, bool):
+        is_missing |= find_marked(y, unlabelled)
+    else:
+        is_missing |= np.array([label is unlabelled or label == unlabelled for label in y])
+    is_labelled = ~is_missing
+    y[is_missing] = unlabelled  # a missing one compares with nothing
     classes = _check_enough_rows(y[is_labelled], n_per_class)
     # not `permutation`, which a shuffled KFold of the same seed draws: its first fold would hold
     # every label
@@ -88,7 +93,7 @@ def keep_few_labels(
 def _as_array(y):
     """As `np.asarray`, but -1 among strings stays a number."""
     array = np.asarray(y)
-    return np.asarray(y, dtype=object) if array.dtype.kind in "US" else array
+    return np.asarray(y, dtype=object) if array.dtype.kind in "UST" else array
 
 
 def _common_dtype(y, unlabelled):

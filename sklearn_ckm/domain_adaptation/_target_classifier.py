@@ -8,7 +8,7 @@ from sklearn.utils import metadata_routing
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from ..utils._domains import check_target_rows
-from ..utils._labels import UNLABELLED, check_labels, encode_labels
+from ..utils._labels import UNLABELLED, check_labels, encode_labels, unlabelled_beside
 from ..utils._warnings import warn_user
 from ._domain_input import DomainInputMixin
 
@@ -70,12 +70,12 @@ class TargetClassifierMixin(DomainInputMixin, ClassifierMixin):
         X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
             Rows, by default all of the target.
         y : array-like of shape (n_samples,)
-            Their classes; ``NaN`` and ``None`` mean unlabelled, and such rows do not count. ``-1``
-            is a class here, unless `sample_domain` is given.
+            Their classes; ``NaN``, ``None`` and ``-1`` mean unlabelled, and such rows do not count.
+            Where -1 is one of ``classes_``, as the `unknown_label`, it is a class.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
         sample_domain : array-like of shape (n_samples,), default=None
-            Domain tags; where given, only target rows count, and ``-1`` in `y` means unlabelled.
+            Domain tags; where given, only target rows count, and ``-1`` in `y` is no class.
             Searches hand it on only when metadata routing is enabled; without it they rate the
             source's rows too.
 
@@ -98,7 +98,7 @@ class TargetClassifierMixin(DomainInputMixin, ClassifierMixin):
         y = check_labels(y, len(X))
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
-        unlabelled = None
+        unlabelled = unlabelled_beside(self.classes_)
         counts = slice(None)
         if sample_domain is not None:
             counts = check_target_rows(sample_domain, len(X))

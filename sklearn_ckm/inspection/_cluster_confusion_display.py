@@ -150,7 +150,8 @@ class ClusterConfusionDisplay:
             Rows of the target; of both domains where `sample_domain` is given.
         y : array-like of shape (n_samples,)
             Their classes, of any dtype; ``NaN`` and ``None`` mean unlabelled, and so does ``-1`` in
-            rows that are tagged target. Such rows do not count.
+            rows that are tagged target, and for a classifier that knows no class -1. Such rows do
+            not count.
         sample_domain : array-like of shape (n_samples,), default=None
             Domain tags; where given, only target rows (``< 0``) count.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -180,7 +181,7 @@ class ClusterConfusionDisplay:
         model = FittedClusterer(estimator)
         if y is None:
             raise ValueError("Expected the true classes of the rows in y, got None.")
-        rows = read_domain_rows(X, y, sample_domain=sample_domain)
+        rows = read_domain_rows(X, y, sample_domain=sample_domain, unlabelled=model.unlabelled)
         if rows.y is None:
             raise ValueError(
                 f"Expected a labelled target row in y, got none among {len(rows.X)}. Pass the true "

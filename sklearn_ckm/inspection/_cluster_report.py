@@ -94,7 +94,8 @@ def cluster_report(
         Rows of the target, as for ``predict``; of both domains where `sample_domain` is given.
     y : array-like of shape (n_samples,), default=None
         Classes of the rows of `X`, of any dtype; ``NaN`` and ``None`` mean unlabelled, and so does
-        ``-1`` in rows that are tagged target. Unlabelled rows do not count in the comparison.
+        ``-1`` in rows that are tagged target, and for a classifier that knows no class -1.
+        Unlabelled rows do not count in the comparison.
     X_src : array-like of shape (n_source, n_features) or (n_source, channels, height, width), \
             default=None
         Rows of the source, for its classes.
@@ -177,7 +178,9 @@ def cluster_report(
         check_scalar(max_samples, "max_samples", Integral, min_val=1)
     check_scalar(digits, "digits", Integral, min_val=0)
     model = FittedClusterer(estimator)
-    rows = read_domain_rows(X, y, X_src=X_src, y_src=y_src, sample_domain=sample_domain)
+    rows = read_domain_rows(
+        X, y, X_src=X_src, y_src=y_src, sample_domain=sample_domain, unlabelled=model.unlabelled
+    )
     X_prepared = model.prepare(rows.X)
     labels, z = model.predict(X_prepared), model.embed(X_prepared)
     names = model.cluster_names(labels)

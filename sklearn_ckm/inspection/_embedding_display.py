@@ -211,8 +211,9 @@ class EmbeddingDisplay:
             Rows of the target, as for ``predict``; of both domains where `sample_domain` is given.
         y : array-like of shape (n_samples,), default=None
             Classes of the rows of `X`, of any dtype; ``NaN`` and ``None`` mean unlabelled, and so
-            does ``-1`` in rows that are tagged target. Where some target row has one, colours stand
-            for classes, else for the clusters that the estimator predicts.
+            does ``-1`` in rows that are tagged target, and for a classifier that knows no class -1.
+            Where some target row has a class, colours stand for classes, else for the clusters that
+            the estimator predicts.
         X_src : array-like of shape (n_source, n_features) or (n_source, channels, height, width), \
                 default=None
             Rows of the source, to be shown as well.
@@ -254,7 +255,9 @@ class EmbeddingDisplay:
         if max_samples is not None:
             check_scalar(max_samples, "max_samples", Integral, min_val=1)
         model = FittedClusterer(estimator)
-        rows = read_domain_rows(X, y, X_src=X_src, y_src=y_src, sample_domain=sample_domain)
+        rows = read_domain_rows(
+            X, y, X_src=X_src, y_src=y_src, sample_domain=sample_domain, unlabelled=model.unlabelled
+        )
         random_state = check_local_random_state(random_state)
         projection, name = _make_projection(method, random_state)
 

@@ -8,7 +8,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
 from ..utils._domains import check_target_rows
-from ..utils._labels import UNLABELLED, check_labels, encode_labels
+from ..utils._labels import UNLABELLED, check_labels, encode_labels, unlabelled_beside
 from ..utils._stack_domains import _as_array, _frame_library
 
 
@@ -42,7 +42,7 @@ class DomainRows(NamedTuple):
     source_classes: np.ndarray
 
 
-def read_domain_rows(X, y=None, *, X_src=None, y_src=None, sample_domain=None):
+def read_domain_rows(X, y=None, *, X_src=None, y_src=None, sample_domain=None, unlabelled=None):
     """Tell the domains apart: target rows in `X` and source rows beside them, or tagged rows.
 
     Parameters
@@ -57,6 +57,8 @@ def read_domain_rows(X, y=None, *, X_src=None, y_src=None, sample_domain=None):
         Their classes.
     sample_domain : array-like of shape (n_samples,) or None
         Tags.
+    unlabelled : int or None
+        What means unlabelled in `y` without tags.
 
     Returns
     -------
@@ -70,7 +72,7 @@ def read_domain_rows(X, y=None, *, X_src=None, y_src=None, sample_domain=None):
     _check_calling_style(X_src, y_src, sample_domain)
     X = _as_rows(X, "X")
     y = None if y is None else check_labels(y, len(X))
-    unlabelled, index = None, np.arange(len(X))
+    index = np.arange(len(X))
     if sample_domain is not None:
         is_target = check_target_rows(sample_domain, len(X))
         unlabelled, index = UNLABELLED, np.flatnonzero(is_target)
@@ -154,6 +156,12 @@ class FittedClusterer:
             else:
                 break
         self.last = estimator
+
+    @property
+    def unlabelled(self):
+        """What means unlabelled among classes of the target: -1 where it cannot be one of them."""
+        classes = getattr(self.last, "classes_", None)
+        return None if classes is None else unlabelled_beside(classes)
 
     def prepare(self, X):
         """Rows as the last step sees them."""

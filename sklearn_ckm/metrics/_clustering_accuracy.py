@@ -7,6 +7,8 @@ from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
+from ..utils._labels import find_missing
+
 
 def clustering_accuracy(
     y_true: ArrayLike, y_pred: ArrayLike, *, sample_weight: ArrayLike | None = None
@@ -99,24 +101,20 @@ def _encode(labels):
 
 def _check_labels(labels, name):
     """One-dimensional array of labels, none of them missing."""
+    if isinstance(labels, (list, tuple)):
+        labels = np.asarray(labels, dtype=object)  # a NaN among strings would become one
     labels = column_or_1d(labels)
+    if labels.dtype.kind == "T":
+        labels = labels.astype(object)
     if labels.shape[0] == 0:
         raise ValueError(f"Expected at least one label in {name}, got none; pass one label a row.")
-    missing = np.array([_is_missing(label) for label in labels]) if _can_miss(labels) else False
-    if np.any(missing):
+    missing = find_missing(labels)
+    if missing.any():
         raise ValueError(
             f"Expected a label for every row of {name}, got {int(missing.sum())} missing ones "
             f"(NaN or None), the first in row {int(missing.argmax())}; leave those rows out."
         )
     return labels
-
-
-def _can_miss(labels):
-    return labels.dtype.kind in "fcO"
-
-
-def _is_missing(label):
-    return label is None or (isinstance(label, (float, np.floating)) and np.isnan(label))
 
 
 def _check_weights(sample_weight, n_samples):

@@ -13,7 +13,7 @@ def _is_missing(label):
     """Whether one label is None, NaN or a pandas NA."""
     if label is None or type(label).__name__ in ("NAType", "NaTType"):
         return True
-    return isinstance(label, (float, np.floating)) and np.isnan(label)
+    return isinstance(label, (float, complex, np.inexact)) and np.isnan(label)
 
 
 def _is_homogeneous(labels):
@@ -50,6 +50,8 @@ def check_labels(y, n_samples, name="y"):
     if isinstance(y, (list, tuple)):
         y = np.asarray(y, dtype=object)  # strings and ints together would become strings
     y = np.asarray(y)
+    if y.dtype.kind == "T":  # strings of any length, which few functions of numpy know
+        y = y.astype(object)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1:
@@ -61,8 +63,38 @@ def check_labels(y, n_samples, name="y"):
     return y
 
 
-def _is_marker(y, marker):
-    """Where labels equal an int that stands for "unlabelled", or its text among strings."""
+def find_missing(y):
+    """Where labels are missing.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+        Labels of any dtype.
+
+    Returns
+    -------
+    is_missing : ndarray of shape (n_samples,), bool
+        True for None, NaN, NaT and pandas' NA.
+    """
+    if y.dtype.kind not in "OfcmM":
+        return np.zeros(len(y), bool)
+    return np.fromiter(map(_is_missing, y.tolist()), bool, len(y))
+
+
+def find_marked(y, marker):
+    """Where labels equal an int that stands for "unlabelled", or its text among strings.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+        Labels of any dtype.
+    marker : int
+        What stands for "unlabelled".
+
+    Returns
+    -------
+    is_marked : ndarray of shape (n_samples,), bool
+    """
     if y.dtype.kind in "US":
         return y == np.array(str(marker)).astype(y.dtype.kind)
     if y.dtype.kind != "O":
@@ -74,6 +106,22 @@ def _is_marker(y, marker):
         for label in y.tolist()
     )
     return np.fromiter(found, bool, len(y))
+
+
+def unlabelled_beside(classes):
+    """Return what means "unlabelled" among labels of known classes.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        Their names.
+
+    Returns
+    -------
+    unlabelled : int or None
+        -1, but None where that, or its text, is the name of a class.
+    """
+    return None if find_marked(np.asarray(classes), UNLABELLED).any() else UNLABELLED
 
 
 def encode_labels(y, name="y", *, unlabelled=None):
@@ -103,12 +151,9 @@ def encode_labels(y, name="y", *, unlabelled=None):
     TypeError
         If the labels cannot be ordered, as when strings and ints are mixed.
     """
-    if y.dtype.kind in "OfmM":
-        is_missing = np.fromiter(map(_is_missing, y.tolist()), bool, len(y))
-    else:
-        is_missing = np.zeros(len(y), bool)
+    is_missing = find_missing(y)
     if unlabelled is not None:
-        is_missing |= _is_marker(y, unlabelled)
+        is_missing |= find_marked(y, unlabelled)
     labelled = y[~is_missing]
     if labelled.dtype.kind == "O" and _is_homogeneous(labelled):
         plain = np.array(labelled.tolist())  # objects of one type have a dtype of their own
@@ -127,7 +172,7 @@ def encode_labels(y, name="y", *, unlabelled=None):
         types = sorted({type(label).__name__ for label in labelled})
         raise TypeError(
             f"Expected the labels in {name} to be of one type, got {types}. Convert them, for "
-            "example to strings."
+            "example to strings; None is a row without a label."
         ) from error
     if classes.dtype.kind == "f" and np.abs(classes).max() < 2**53:
         classes = classes.astype(np.int64)  # whole numbers: ints that stood beside a NaN

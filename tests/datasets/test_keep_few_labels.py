@@ -118,6 +118,23 @@ def test_pandas_labels():
         np.testing.assert_array_equal(keep_few_labels(series, 2, random_state=0), expected)
 
 
+@pytest.mark.parametrize("dtype", ["string", "category", "object", "str"])
+def test_missing_labels_of_pandas(dtype):
+    pandas = pytest.importorskip("pandas")
+    y = pandas.Series(["a", "b", None, "a"], dtype=dtype)
+    few = keep_few_labels(y, 1, random_state=0)
+    assert few[2] == -1 and few[1] == "b" and few.tolist().count("a") == 1
+
+
+@pytest.mark.parametrize("dtype", ["U2", "O", np.dtypes.StringDType()])
+def test_text_of_the_mark_is_no_class(dtype):
+    y = np.array(["a", "-1", "a", "b"], dtype=dtype)
+    few = keep_few_labels(y, 1, random_state=0)
+    assert few[1] == -1 and few[3] == "b" and few.tolist().count("a") == 1
+    few = keep_few_labels(np.array(["a", "none", "b"]), 1, unlabelled="none")
+    assert few.tolist() == ["a", "none", "b"]
+
+
 @pytest.mark.parametrize("n_per_class", [-1, 1.0, True, None, "2"])
 def test_invalid_number_raises(n_per_class):
     message = f"Expected n_per_class as an integer from 0 on, got {n_per_class!r}; pass how many"

@@ -351,7 +351,7 @@ def test_frames_give_names_and_the_same_model(fitted, frame):
 def test_source_columns_in_another_order_raise():
     X_src = pd.DataFrame(X_SRC, columns=list("abcde"))
     X_tgt = pd.DataFrame(X_TGT, columns=list("edcba"))
-    with pytest.raises(ValueError, match="must be in the same order"):
+    with pytest.raises(ValueError, match="in X_src and X_tgt, got another order"):
         adapter().fit(X_src, Y_SRC, X_tgt=X_tgt)
 
 

@@ -658,10 +658,15 @@ def test_score_counts_labelled_rows_only(fitted):
     assert fitted.score(X_TGT, marked, sample_domain=np.full(40, -1)) == expected
 
 
-def test_score_without_tags_takes_minus_one_for_a_class(fitted):
+def test_score_without_tags_takes_minus_one_for_a_class_where_it_is_one(fitted, with_unnamed):
     is_labelled = np.arange(40) % 3 == 0
     marked = np.where(is_labelled, TRUTH, -1)
-    assert fitted.score(X_TGT, marked) == (fitted.predict(X_TGT) == marked).mean()
+    assert -1 not in fitted.classes_
+    is_right = fitted.predict(X_TGT) == marked
+    assert fitted.score(X_TGT, marked) == is_right[is_labelled].mean()
+    assert -1 in with_unnamed.classes_
+    is_right = with_unnamed.predict(X_TGT) == marked
+    assert with_unnamed.score(X_TGT, marked) == is_right.mean()
 
 
 def test_score_with_tags_counts_target_rows_only(fitted):

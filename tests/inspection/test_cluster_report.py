@@ -12,7 +12,8 @@ from sklearn.metrics import (
     silhouette_samples,
 )
 
-from sklearn_ckm import CKMDomainAdapter
+from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter
+from sklearn_ckm.datasets import keep_few_labels
 from sklearn_ckm.inspection import cluster_report
 from sklearn_ckm.metrics import clustering_accuracy
 
@@ -182,6 +183,28 @@ class  cluster  recall  precision  support
     a        0     1.0        1.0        2
     b        1     1.0        1.0        2
 """
+
+
+def test_mark_of_unlabelled_rows_is_no_class_of_a_classifier(data):
+    few = keep_few_labels(data.y_tgt, 3, random_state=0)  # names, and -1 elsewhere
+    model = CKMSemiSupervisedAdapter(n_components=3, pretrain_epochs=3, random_state=0)
+    model.fit(data.X_src, data.y_src, X_tgt=data.X_tgt, y_tgt=few)
+    report = report_of(data.X_tgt, few, model=model)
+    assert report["n_labelled"] == 6 and list(report["classes"]) == ["c", "d"]
+    is_labelled = few != -1
+    alone = report_of(data.X_tgt[is_labelled], few[is_labelled], model=model)
+    assert report["classes"] == alone["classes"]
+    assert model.score(data.X_tgt, few) == model.score(data.X_tgt[is_labelled], few[is_labelled])
+
+
+def test_mark_is_a_class_where_it_may_be_one(named, data):
+    y = np.where(np.arange(5) < 2, -1, 1)
+    assert list(report_of(X, y)["classes"]) == [-1, 1]
+    truth = np.where(data.y_tgt == "c", 7, -1)
+    model = clone(named).fit(data.X_src, data.y_src, X_tgt=data.X_tgt, y_tgt=truth)
+    assert model.classes_.tolist() == [7, -1]  # the second and third centre have no name
+    assert list(report_of(data.X_tgt, truth, model=model)["classes"]) == [-1, 7]
+    assert model.score(data.X_tgt, truth) == np.mean(model.predict(data.X_tgt) == truth)
 
 
 def test_text_by_hand():

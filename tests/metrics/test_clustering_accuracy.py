@@ -1,6 +1,7 @@
 from itertools import permutations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -152,6 +153,11 @@ def test_returns_a_float_and_leaves_its_inputs():
         ([[0, 1], [1, 0]], [0, 1], None, "y should be a 1d array"),
         ([0.0, np.nan], [0, 1], None, r"every row of y_true, got 1 missing .* first in row 1"),
         ([0, 1], np.array([None, 1], dtype=object), None, r"every row of y_pred, got 1 missing"),
+        (["a", "b", np.nan], [0, 1, 1], None, r"every row of y_true, got 1 missing .* in row 2"),
+        (["a", None, "b"], [0, 1, 1], None, "got 1 missing"),
+        (pd.Series(["a", None], dtype="string"), [0, 1], None, "got 1 missing"),
+        (pd.Series(pd.to_datetime(["2020", None])), [0, 1], None, "got 1 missing"),
+        (np.array([1, "NaT"], dtype="m8[ns]"), [0, 1], None, "got 1 missing"),
         ([0, 1], [0, 1], [1.0], r"sample_weight of shape \(2,\), got \(1,\)"),
         ([0, 1], [0, 1], [1.0, -1.0], "Expected non-negative weights .* from -1 to 1"),
         ([0, 1], [0, 1], [0.0, 0.0], "at least one of them positive, got values from 0 to 0"),

@@ -29,6 +29,7 @@ def encode(y, **kwargs):
         (pd.Series(["b", "a", "b"], dtype="category"), [1, 0, 1], ["a", "b"]),
         (pd.Series([7, 3, 7], dtype="Int64"), [1, 0, 1], [3, 7]),
         (pl.Series(["b", "a", "b"]), [1, 0, 1], ["a", "b"]),
+        (np.array(["b", "a"], dtype=np.dtypes.StringDType()), [1, 0], ["a", "b"]),
         (pl.Series([7, 3, 7]), [1, 0, 1], [3, 7]),
         (pl.Series(["b", "a"], dtype=pl.Categorical), [1, 0], ["a", "b"]),
         ([True, np.True_, False], [1, 1, 0], [False, True]),
