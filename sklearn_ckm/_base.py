@@ -112,6 +112,10 @@ class BaseDeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
 
         save_estimator(self, folder)
 
+    def _scaled_inputs(self, X):
+        """Validated rows as the network reads them, (n_samples, *input_shape)."""
+        return self._scaler.to_tensor(self._check_X(X))
+
     def _embed(self, X):
         return embed(self._net.module_, X, self._net.device, self._scaler.to_tensor)
 

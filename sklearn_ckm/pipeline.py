@@ -12,7 +12,13 @@ from sklearn.utils.metaestimators import available_if
 
 from .utils import stack_domains
 from .utils._domains import check_calling_style
-from .utils._tag_params import last_estimator, tag_params, takes_argument
+from .utils._tag_params import (
+    last_estimator,
+    last_estimator_has,
+    reach_last_estimator,
+    tag_params,
+    takes_argument,
+)
 
 __all__ = ["DomainPipeline", "make_domain_pipeline"]
 
@@ -20,11 +26,6 @@ __all__ = ["DomainPipeline", "make_domain_pipeline"]
 def _pipeline_has(name):
     """Whether scikit-learn's Pipeline offers a method, which depends on its last step."""
     return lambda self: hasattr(super(DomainPipeline, self), name)
-
-
-def _last_estimator_has(name):
-    """Whether the estimator at the end has a method of ours."""
-    return lambda self: hasattr(last_estimator(self), name)
 
 
 class DomainPipeline(Pipeline):
@@ -219,10 +220,10 @@ class DomainPipeline(Pipeline):
             return super().score(X, y, sample_weight, **tags, **params)
         # with routing disabled scikit-learn's Pipeline drops what it does not know, here the tags
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
-        estimator, X = self._reach_last_estimator(X)
+        estimator, X = reach_last_estimator(self, X)
         return estimator.score(X, y, sample_domain=sample_domain, **weights)
 
-    @available_if(_last_estimator_has("predict_source"))
+    @available_if(last_estimator_has("predict_source"))
     def predict_source(self, X: ArrayLike) -> np.ndarray:
         """Transform rows, and classify them with the source's classifier of the last step.
 
@@ -236,10 +237,10 @@ class DomainPipeline(Pipeline):
         y : ndarray of shape (n_samples,)
             Classes of the source.
         """
-        estimator, X = self._reach_last_estimator(X)
+        estimator, X = reach_last_estimator(self, X)
         return estimator.predict_source(X)
 
-    @available_if(_last_estimator_has("predict_cluster"))
+    @available_if(last_estimator_has("predict_cluster"))
     def predict_cluster(self, X: ArrayLike) -> np.ndarray:
         """Transform rows, and return the indices of their clusters in the last step.
 
@@ -253,17 +254,8 @@ class DomainPipeline(Pipeline):
         labels : ndarray of shape (n_samples,)
             Indices of clusters.
         """
-        estimator, X = self._reach_last_estimator(X)
+        estimator, X = reach_last_estimator(self, X)
         return estimator.predict_cluster(X)
-
-    def _reach_last_estimator(self, X):
-        """Return the estimator at the end of (nested) pipelines, and the rows as it sees them."""
-        estimator = self
-        while isinstance(estimator, Pipeline):
-            if len(estimator) > 1:
-                X = estimator[:-1].transform(X)
-            estimator = estimator[-1]
-        return estimator, X
 
     def _read(self, X, y, X_tgt, y_tgt, sample_domain, params):
         """Stack the domains, and name the tags as scikit-learn's Pipeline hands them on."""

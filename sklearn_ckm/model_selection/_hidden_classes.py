@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
+from sklearn.metrics._scorer import _BaseScorer
 from sklearn.model_selection import train_test_split
 from sklearn.utils import _safe_indexing, check_scalar
 
 from ..datasets import keep_few_labels
 from ..utils._labels import UNLABELLED, encode_labels
 from ..utils._random import check_local_random_state
+from ._scorers import BaseDomainScorer, TargetScorer, make_target_scorer
 
 _FEWEST_CLASSES = 4  # two to hide, two to learn from
 _TEST_SHARE = 0.25
@@ -56,9 +58,9 @@ class HiddenClasses(BaseEstimator):
     n_hidden : int, default=None
         Classes hidden at a time, at least two; at least two must remain. ``None`` is half of the
         source's classes, rounded down.
-    scoring : str or callable, default=None
-        Metric of :func:`make_target_scorer`. ``None`` is ``"accuracy"`` for classifiers, else
-        ``"clustering_accuracy"``.
+    scoring : str, callable or TargetScorer, default=None
+        Metric of :func:`make_target_scorer`, or what that makes. ``None`` is ``"accuracy"`` for
+        classifiers, else ``"clustering_accuracy"``.
     n_shots : int, default=None
         For classifiers, labels kept of each hidden class. ``None`` is the mean number of labels a
         class of the real target, at least 1 and at most half of the smallest source class.
@@ -94,6 +96,32 @@ class HiddenClasses(BaseEstimator):
         self.scoring = scoring
         self.n_shots = n_shots
         self.with_target = with_target
+
+    def resolve_scorer(self, metric: str) -> TargetScorer:
+        """Return the scorer of the hidden classes.
+
+        Parameters
+        ----------
+        metric : str
+            Metric where `scoring` is None.
+
+        Returns
+        -------
+        scorer : TargetScorer
+
+        Raises
+        ------
+        TypeError
+            If `scoring` is a scorer of another kind.
+        """
+        if isinstance(self.scoring, TargetScorer):
+            return self.scoring
+        if isinstance(self.scoring, (BaseDomainScorer, _BaseScorer)):
+            raise TypeError(
+                "Expected scoring of HiddenClasses to be a metric of true and predicted labels or "
+                f"a scorer of make_target_scorer, got {self.scoring!r}."
+            )
+        return make_target_scorer(metric if self.scoring is None else self.scoring)
 
     def make_tasks(
         self,

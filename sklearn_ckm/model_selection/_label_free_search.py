@@ -10,19 +10,28 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
+from sklearn import get_config
 from sklearn.base import clone, is_classifier
 from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import GridSearchCV, ParameterGrid
 from sklearn.utils import metadata_routing
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.metadata_routing import MetadataRouter
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from ..utils._domains import check_calling_style, check_sample_domain, split_domains
 from ..utils._labels import UNLABELLED, check_labels, encode_labels
 from ..utils._random import check_local_random_state
 from ..utils._stack_domains import stack_domains
-from ..utils._tag_params import last_estimator, last_step_name, tag_params, takes_argument
+from ..utils._tag_params import (
+    last_estimator,
+    last_estimator_has,
+    last_step_name,
+    reach_last_estimator,
+    tag_params,
+    takes_argument,
+)
 from ..utils._validation import fit_context
 from ._hidden_classes import HiddenClasses
 from ._scorers import (
@@ -30,7 +39,6 @@ from ._scorers import (
     BaseDomainScorer,
     LabelFreeScorer,
     make_label_free_scorer,
-    make_target_scorer,
 )
 from ._search_progress import SearchTasks, rating_bar
 from ._target_split import TargetSplit
@@ -272,7 +280,47 @@ class LabelFreeSearchCV(GridSearchCV):
         check_is_fitted(self, "best_estimator_")
         given = {"sample_weight": sample_weight, "sample_domain": sample_domain}
         given = {name: values for name, values in given.items() if values is not None}
-        return self.best_estimator_.score(X, y, **given)
+        estimator = self.best_estimator_
+        if sample_domain is not None and not get_config()["enable_metadata_routing"]:
+            # a Pipeline of scikit-learn would drop the tags
+            estimator, X = reach_last_estimator(estimator, X)
+        return estimator.score(X, y, **given)
+
+    @available_if(last_estimator_has("predict_source", "estimator"))
+    def predict_source(self, X: ArrayLike) -> np.ndarray:
+        """Classify rows with the source's classifier of the best estimator.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of either domain.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Classes of the source.
+        """
+        check_is_fitted(self, "best_estimator_")
+        estimator, X = reach_last_estimator(self.best_estimator_, X)
+        return estimator.predict_source(X)
+
+    @available_if(last_estimator_has("predict_cluster", "estimator"))
+    def predict_cluster(self, X: ArrayLike) -> np.ndarray:
+        """Return the indices of the clusters of rows in the best estimator.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Indices of clusters.
+        """
+        check_is_fitted(self, "best_estimator_")
+        estimator, X = reach_last_estimator(self.best_estimator_, X)
+        return estimator.predict_cluster(X)
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Metadata that this search asks for: ``sample_domain``.
@@ -334,7 +382,7 @@ class LabelFreeSearchCV(GridSearchCV):
         if is_classifier(estimator):
             n_shots = criterion.resolve_n_shots(y[tags >= 0], y[tags < 0])
         metric = "accuracy" if is_classifier(estimator) else "clustering_accuracy"
-        scorer = make_target_scorer(criterion.scoring or metric)
+        scorer = criterion.resolve_scorer(metric)
         tasks = criterion.make_tasks(
             X, y, tags, n_splits=self.n_splits, n_shots=n_shots, random_state=rng
         )

@@ -14,9 +14,11 @@ from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import _num_samples
 
 from .. import metrics
+from .._base import BaseDeepEstimator
 from ..utils._domains import check_target_rows
 from ..utils._labels import UNLABELLED, check_labels, encode_labels
 from ..utils._random import fixed_sample
+from ..utils._tag_params import reach_last_estimator
 
 _SCORED_ROWS = 2000
 _HALVES = 10
@@ -112,7 +114,8 @@ def make_label_free_scorer(criterion: str) -> "LabelFreeScorer":
         - ``"information_maximization"``, ``"nuclear_norm"``, ``"soft_neighborhood_density"``:
           the functions of ``sklearn_ckm.metrics`` on ``predict_proba``; the first is normalised.
         - ``"neighborhood_agreement"``: :func:`~sklearn_ckm.metrics.neighborhood_agreement_score`
-          of the predicted clusters in the space of the scorer's `X`.
+          of the predicted clusters, in the scaled inputs of an estimator of this package, as its
+          ``score``, else in the inputs themselves; those of the last step of a pipeline.
         - ``"stability"``: mean adjusted Rand index of the predicted clusters and those of k-means
           on ten random halves of the embedding.
 
@@ -220,7 +223,19 @@ class TargetScorer(BaseDomainScorer):
             )
         predicted = estimator.predict(_safe_indexing(X, rows[is_labelled]))
         truth = classes[codes[is_labelled]]
+        truth, predicted = _as_comparable(truth, np.asarray(predicted))
         return self.sign * float(self.metric(truth, predicted, **(self.kwargs or {})))
+
+
+def _as_comparable(truth, predicted):
+    """Labels of one type as they are; others, such as names beside a -1, as common indices."""
+    if truth.dtype.kind == predicted.dtype.kind != "O":
+        return truth, predicted
+    known = {}
+    codes = [
+        known.setdefault(label, len(known)) for y in (truth, predicted) for label in y.tolist()
+    ]
+    return np.array(codes[: len(truth)]), np.array(codes[len(truth) :])
 
 
 class LabelFreeScorer(BaseDomainScorer):
@@ -278,7 +293,10 @@ def _silhouette(estimator, X):
 
 
 def _neighborhood_agreement(estimator, X):
-    flat = np.asarray(X).reshape(_num_samples(X), -1)
+    last, rows = reach_last_estimator(estimator, X)
+    if isinstance(last, BaseDeepEstimator):  # the space of its own score
+        rows = last._scaled_inputs(rows).float()
+    flat = np.asarray(rows).reshape(_num_samples(X), -1)
     return metrics.neighborhood_agreement_score(flat, estimator.predict(X), sample_size=None)
 
 

@@ -1,4 +1,4 @@
-"""The keyword under which an estimator, or the last step of a pipeline, is handed its tags."""
+"""The estimator at the end of a pipeline: how it is reached, and is handed its tags."""
 
 from inspect import signature
 
@@ -21,6 +21,49 @@ def last_estimator(estimator):
     while isinstance(estimator, Pipeline):
         estimator = estimator.steps[-1][1]
     return estimator
+
+
+def last_estimator_has(name, parameter=None):
+    """Return a condition for ``available_if``: the estimator at the end has a method.
+
+    Parameters
+    ----------
+    name : str
+        Of the method.
+    parameter : str, default=None
+        Parameter that holds the estimator or Pipeline; None is the object itself.
+
+    Returns
+    -------
+    condition : callable
+    """
+
+    def has_method(self):
+        return hasattr(last_estimator(getattr(self, parameter) if parameter else self), name)
+
+    return has_method
+
+
+def reach_last_estimator(estimator, X):
+    """Return the estimator at the end of fitted (nested) pipelines, and rows as it sees them.
+
+    Parameters
+    ----------
+    estimator : object
+        An estimator or a Pipeline.
+    X : array-like of shape (n_samples, ...)
+        Rows.
+
+    Returns
+    -------
+    estimator : object
+    X : array-like of shape (n_samples, ...)
+    """
+    while isinstance(estimator, Pipeline):
+        if len(estimator) > 1:
+            X = estimator[:-1].transform(X)
+        estimator = estimator[-1]
+    return estimator, X
 
 
 def takes_argument(estimator, name):

@@ -11,7 +11,7 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, ClusterMixin, clone
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import FitFailedWarning, NotFittedError
-from sklearn.metrics import adjusted_rand_score
+from sklearn.metrics import adjusted_rand_score, make_scorer
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -259,6 +259,16 @@ def test_hidden_classes_by_another_metric():
         model.fit(task.X[task.train], sample_domain=task.sample_domain[task.train])
         expected = adjusted_rand_score(task.y[task.test], model.predict(task.X[task.test]))
         assert search.cv_results_["split0_test_score"][j] == expected
+
+
+def test_hidden_classes_by_a_scorer():
+    scorer = make_target_scorer("adjusted_rand")
+    by_scorer = fit(make_search(criterion=HiddenClasses(scoring=scorer)))
+    by_name = fit(make_search(criterion=HiddenClasses(scoring="adjusted_rand")))
+    assert_same_results(by_scorer, by_name)
+    for other in (make_label_free_scorer("silhouette"), make_scorer(adjusted_rand_score)):
+        with pytest.raises(TypeError, match="Expected scoring of HiddenClasses to be a metric of"):
+            fit(make_search(criterion=HiddenClasses(scoring=other)))
 
 
 def test_hidden_classes_fit_on_source_rows_with_the_hidden_number_of_clusters(recorder):
@@ -610,6 +620,37 @@ def test_search_at_the_end_of_a_pipeline_scores(routing):
         if not routing:
             weighted = pipe[-1].best_estimator_.score(pipe[0].transform(X), sample_weight=weight)
             assert pipe.score(X, sample_weight=weight) == weighted
+
+
+@pytest.mark.parametrize("make_pipe", [make_pipeline, make_domain_pipeline])
+@pytest.mark.parametrize("routing", [False, True])
+def test_tags_select_the_rows_of_the_score_in_pipelines(routing, make_pipe):
+    with config_context(enable_metadata_routing=routing):
+        model = CKMDomainAdapter(3, **SMALL)
+        if routing:
+            model.set_score_request(sample_weight=True)
+        pipe = make_pipe(StandardScaler(), model)
+        grid = {"ckmdomainadapter__lambda_clustering": [0.1]}
+        search = fit(make_search(pipe, grid, criterion="silhouette"))
+        weight = 1.0 + np.arange(len(X)) % 2
+        expected = search.score(X[TARGET], sample_weight=weight[TARGET])
+        assert search.score(X, Y, sample_domain=TAGS, sample_weight=weight) == expected
+        assert search.score(X) != search.score(X[TARGET]) == search.score(X, sample_domain=TAGS)
+
+
+def test_search_answers_as_its_best_estimator():
+    search = deep_search("silhouette")
+    assert_array_equal(search.predict_source(X), search.best_estimator_.predict_source(X))
+    assert not hasattr(search, "predict_cluster")
+    pipe = make_pipeline(StandardScaler(), CKMSemiSupervisedAdapter(**SMALL))
+    grid = {"ckmsemisupervisedadapter__lambda_clustering": [0.1]}
+    named = make_search(pipe, grid, criterion="silhouette")
+    with pytest.raises(NotFittedError):
+        named.predict_cluster(X)
+    fit(named)
+    best = named.best_estimator_
+    assert_array_equal(named.predict_cluster(X), best[-1].predict_cluster(best[0].transform(X)))
+    assert not hasattr(make_search(), "predict_source")
 
 
 def test_default_criterion_is_information_maximization():

@@ -10,11 +10,12 @@ from sklearn import config_context
 from sklearn import metrics as sklearn_metrics
 from sklearn.base import BaseEstimator, clone
 from sklearn.datasets import make_blobs
+from sklearn.impute import SimpleImputer
 from sklearn.metrics import adjusted_rand_score, rand_score, silhouette_score
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans
 from sklearn_ckm.metrics import (
@@ -30,6 +31,7 @@ from sklearn_ckm.model_selection import (
     make_label_free_scorer,
     make_target_scorer,
 )
+from sklearn_ckm.pipeline import make_domain_pipeline
 
 SMALL = {
     "n_components": 3,
@@ -178,6 +180,36 @@ def test_semi_supervised_estimator_by_accuracy(names):
     assert scorer(model, X, few, sample_domain=TAGS) == model.score(X, few, sample_domain=TAGS)
 
 
+class Names(BaseEstimator):
+    """Predicts given names."""
+
+    def __init__(self, names):
+        self.names = names
+
+    def predict(self, X):
+        return self.names[: len(X)]
+
+
+@pytest.mark.parametrize(
+    "truth, predicted",
+    [
+        (np.array(list("abba")), np.array(["a", "b", -1, "a"], dtype=object)),
+        (np.array([True, False, False, True]), np.array([True, False, -1, True], dtype=object)),
+        (np.array([3, 4, 4, 3]), np.array([3, 4, "new", 3], dtype=object)),
+        (np.array([3, 4, 4, 3]), np.array([3, 4, None, 3], dtype=object)),
+        (
+            np.array(["2020", "2021", "2021", "2020"], dtype="M8[D]"),
+            np.array([np.datetime64("2020").astype("M8[D]").item(), "x", "y", None], dtype=object),
+        ),
+    ],
+)
+def test_names_beside_others_are_compared_as_names(truth, predicted):
+    score = make_target_scorer("accuracy")(Names(predicted), column([0, 0, 0, 0]), truth)
+    known = [a == b for a, b in zip(truth.tolist(), predicted.tolist(), strict=True)]
+    assert score == np.mean(known)
+    assert make_target_scorer("rand")(Names(predicted), column([0] * 4), truth) < 1
+
+
 @pytest.mark.parametrize(
     "metric, error, message",
     [
@@ -304,6 +336,21 @@ def test_labels_are_not_read(criterion, fitted):
     garbage = np.array([object() for _ in Y])
     values = {scorer(fitted, X, y, sample_domain=TAGS) for y in (None, Y, garbage, [np.inf])}
     assert len(values) == 1
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_neighborhood_agreement_is_the_score_of_the_estimator():
+    noise = 1e4 * np.random.default_rng(0).normal(size=(len(X), 1))
+    table = np.hstack([X, noise])  # a column in large units
+    table[::7, 0] = np.nan
+    scorer = make_label_free_scorer("neighborhood_agreement")
+    model = CKMDomainAdapter(3, **SMALL)
+    pipeline = make_domain_pipeline(SimpleImputer(), MinMaxScaler(), model)
+    pipeline.fit(table, Y, sample_domain=TAGS)
+    assert scorer(pipeline, table, sample_domain=TAGS) == pipeline.score(table[TARGET])
+    filled = SimpleImputer().fit_transform(table)
+    model = clone(model).fit(filled, Y, sample_domain=TAGS)
+    assert scorer(model, filled, sample_domain=TAGS) == model.score(filled[TARGET]) > 0.3
 
 
 def test_neighborhood_agreement_of_images(fitted):
