@@ -2,6 +2,7 @@
 
 # License: BSD-3-Clause
 
+from math import prod
 from numbers import Integral
 from typing import Any, Self
 
@@ -46,6 +47,12 @@ def _check_images(X, image_shape, name="X"):
             "flattened; tables have no pictures."
         )
     check_image_shape(shape, rows.shape[1], name)
+    if shape[0] not in (1, 3) and shape[2] in (1, 3):
+        raise ValueError(
+            f"Expected images (n_samples, channels, height, width), got {name} of shape "
+            f"{(len(rows), *shape)!r}. If the channels come last, pass "
+            f"{name}.transpose(0, 3, 1, 2)."
+        )
     if shape[0] not in (1, 3):
         raise ValueError(
             f"Expected images of 1 or 3 channels, got {shape[0]}. Choose some, as X[:, :1], and "
@@ -220,8 +227,8 @@ class ClusterSheetDisplay:
         estimator : object
             Fitted on images, with ``predict``; also at the end of a pipeline or in a search.
         X : array-like of shape (n_samples, channels, height, width) or (n_samples, n_features)
-            Images of the target, also flattened where the estimator knows their shape; of both
-            domains where `sample_domain` is given.
+            Images of the target, also flattened where the estimator knows their shape, or as the
+            first step of a pipeline takes them; of both domains where `sample_domain` is given.
         y : array-like of shape (n_samples,), default=None
             Classes of the rows of `X`, as in :meth:`ClusterConfusionDisplay.from_estimator`. With
             them, images of another class than most of their cluster are framed.
@@ -258,9 +265,11 @@ class ClusterSheetDisplay:
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         _check_order(order, n_images)
         model = FittedClusterer(estimator)
-        rows = read_domain_rows(X, y, sample_domain=sample_domain)
-        images = _check_images(rows.X, _image_shape_of(model))
-        X_prepared = model.prepare(rows.X)
+        rows = read_domain_rows(X, y, sample_domain=sample_domain, unlabelled=model.unlabelled)
+        X_prepared, shape = model.prepare(rows.X), _image_shape_of(model)
+        # those that a step before the estimator brings to its shape are drawn as it brings them
+        is_drawn = shape is None or np.shape(rows.X)[1:] in (shape, (prod(shape),))
+        images = _check_images(rows.X if is_drawn else X_prepared, shape)
         labels = model.predict(X_prepared)
         names = [f"cluster {name}" for name in model.cluster_names(labels)]
         distances = None

@@ -11,6 +11,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.metaestimators import available_if
 
 _CHANNEL_COUNTS = (1, 3, 4)
+_COLOR_COUNTS = (3, 4)
+_SMALLEST_SIDE = 8  # pixels of what may be a single colour image
 _LUMINANCE_WEIGHTS = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 _MAX_BLOCK_VALUES = 2**21
 # A resize done elsewhere may leave [0, 1] by a rounding error; the result is clipped.
@@ -226,6 +228,12 @@ def _as_batches(X):
             "Expected X as (n_samples, height, width), (n_samples, channels, height, width) or "
             f"(n_samples, height, width, channels), got {X.ndim} dimensions, shape {X.shape!r}; "
             "reshape flattened images, and put a single image into a list."
+        )
+    if X.ndim == 3 and X.shape[2] in _COLOR_COUNTS and min(X.shape[:2]) >= _SMALLEST_SIDE:
+        raise ValueError(
+            f"Expected images, got X of shape {X.shape!r}, which seems to be a single colour "
+            "image: put it into a list. If these are grey images of so few columns, pass "
+            "X[:, np.newaxis] and image_format='channels_first'."
         )
     return [X]
 

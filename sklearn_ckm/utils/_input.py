@@ -13,7 +13,9 @@ ACCEPTED_DTYPES = (np.float64, np.float32, np.uint8)  # other dtypes become the 
 _MOST_SPREAD = 2.0  # standard deviation of such a feature, over the median, that is not cut down
 _SAME_UNIT = 10.0  # largest over median standard deviation up to which features share a scale
 _SAME_RANGE = 20.0  # ratio of two ranges above which two sets of images are scaled differently
+_SIMILAR_RANGE = 5.0  # ratio up to which one of two sets may simply be darker
 _DARK = 100.0  # the same, where few new images may simply be dark
+_ROUNDING = 1e-13  # standard deviation, over the mean, up to which a feature is constant
 _FARTHEST = 1e6  # scales; what lies farther is put here, so that float32 holds its square
 _SMALLEST_FLOAT32 = 1e-30  # scales below it, or above its inverse, are applied in float64
 _BLOCK_BYTES = 2**21
@@ -165,6 +167,7 @@ class InputScaler:
             return self
         ranges = [_value_range(part) for part in parts]
         _check_same_range(ranges, names)
+        _warn_of_ranges(ranges, names)
         low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
         self.range_ = (low, high)
         self.offset_, self.scale_ = low, (high - low) or 1.0
@@ -219,7 +222,7 @@ def _table_scale(parts):
     mean = sum((block.astype(np.float64) / unit).sum(0) for block in blocks) / n_rows
     squares = sum(np.square(block.astype(np.float64) / unit - mean).sum(0) for block in blocks)
     std = np.sqrt(squares / n_rows)
-    std[std <= 1e-13 * np.abs(mean)] = 0.0  # constant up to rounding
+    std[std <= _ROUNDING * np.abs(mean)] = 0.0  # constant
     varying = np.sort(std[std > 0])
     if not len(varying):
         scale = np.ones_like(std)
@@ -241,7 +244,11 @@ def _warn_of_units(parts, names, scale):
         return
     rows = [part[fixed_sample(len(part), _COMPARED_ROWS)] for part in parts]
     with np.errstate(over="ignore", invalid="ignore"):
-        spreads = [float(np.sqrt(np.mean((part / scale).std(0) ** 2))) for part in rows]
+        parts = [part / scale for part in rows]
+        spreads = [float(np.sqrt(np.mean(part.std(0) ** 2))) for part in parts]
+        sizes = [float(np.abs(part).max()) for part in parts]
+    # constant up to rounding
+    spreads = [0.0 if s <= _ROUNDING * size else s for s, size in zip(spreads, sizes, strict=True)]
     less, more = np.argsort(spreads)
     if 0 < spreads[less] * _SAME_RANGE < spreads[more]:
         warn_user(
@@ -273,6 +280,18 @@ def _value_range(X):
     low = min(float(block.min()) for block in _blocks(X))
     high = max(float(block.max()) for block in _blocks(X))
     return low, high
+
+
+def _warn_of_ranges(ranges, names):
+    """Warn where one of two sets of images seems to be in other units."""
+    reaches = [max(abs(low), abs(high)) for low, high in ranges]
+    less, more = int(np.argmin(reaches)), int(np.argmax(reaches))
+    if 0 < reaches[less] * _SIMILAR_RANGE < reaches[more]:
+        warn_user(
+            f"The images of {names[more]} reach {reaches[more]:g} and those of {names[less]} "
+            f"{reaches[less]:g}, and one scale serves both. If their units differ, bring them to "
+            "one, for example with sklearn_ckm.preprocessing.ImageFormatter."
+        )
 
 
 def _check_same_range(ranges, names, smallest=_SAME_RANGE):

@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
 
 from sklearn_ckm import ConcreteKMeans
 from sklearn_ckm.inspection import ClusterSheetDisplay
 from sklearn_ckm.inspection._cluster_sheet_display import _Mosaic
+from sklearn_ckm.preprocessing import ImageFormatter
 
 
 def numbered(n, channels=1, dtype=np.float64):
@@ -101,6 +103,21 @@ def test_flattened_and_tagged_images(of_images):
         assert captions(display) == captions(expected)
         for images, wanted in zip(display.images, expected.images, strict=True):
             np.testing.assert_allclose(images, wanted)
+
+
+def test_images_are_drawn_as_a_first_step_brings_them_into_shape():
+    X = np.random.default_rng(0).integers(0, 256, size=(30, 12, 14, 3), dtype=np.uint8)
+    formatter = ImageFormatter((1, 8, 8))
+    model = ConcreteKMeans(2, pretrain_epochs=1, max_epochs=0, random_state=0)
+    for first in (formatter, ImageFormatter((1, 8, 8), flatten=True)):
+        model.set_params(image_shape=(1, 8, 8))
+        pipeline = make_pipeline(first, model).fit(X)
+        display = ClusterSheetDisplay.from_estimator(pipeline, X, n_images=2)
+        expected = ClusterSheetDisplay.from_estimator(model, formatter.transform(X), n_images=2)
+        for images, wanted in zip(display.images, expected.images, strict=True):
+            np.testing.assert_array_equal(images, wanted)
+    with pytest.raises(ValueError, match=r"got X of shape \(30, 12, 14, 3\)\. If the channels"):
+        ClusterSheetDisplay.from_predictions(X, np.zeros(30))
 
 
 def test_cluster_without_rows_has_an_empty_row(of_images):

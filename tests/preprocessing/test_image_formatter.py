@@ -378,6 +378,8 @@ NAN_IMAGES[2, 1, 1] = np.nan
             r"values in \[0, 1\], got values from 255 to 255 in X\[1\]; rescale the images, or set",
         ),
         (np.full((1, 8, 8), -0.1), {}, ValueError, "got values from -0.1 to -0.1"),
+        (np.zeros((12, 9, 3)), {}, ValueError, r"\(12, 9, 3\), which seems to be a single colour"),
+        (np.zeros((8, 8, 4), np.uint8), {}, ValueError, "single colour image: put it into a list"),
         (
             np.full((1, 8, 8), 17, np.uint8),
             {"value_range": (0, 16)},

@@ -92,6 +92,7 @@ def test_tables_in_different_units_are_warned_of(factor, is_source):
 def test_units_of_a_constant_table_or_of_a_few_rows_are_unknown():
     X = RNG.normal(size=(30, 4))
     fit_table(X, np.ones((30, 4)))
+    fit_table(X, np.full((30, 4), 0.1) / 3)  # whose mean is rounded
     fit_table(X, 100 * X[:9])
     with pytest.warns(UserWarning, match="features of the source spread"):
         fit_table(X, 100 * X[:10])
@@ -240,6 +241,18 @@ def test_domains_of_different_ranges_raise(first, second):
     parts = random_images(*first), random_images(*second)
     with pytest.raises(ValueError, match=r"Expected images on one scale, got the .* with values"):
         image_scaler(*parts)
+
+
+@pytest.mark.parametrize("factor", [16.0, 1 / 16, 6.0])
+def test_images_that_may_be_in_other_units_are_warned_of(factor):
+    brighter = ("source", "target")[factor < 1]
+    with pytest.warns(UserWarning, match=f"The images of the {brighter} reach .*If their units"):
+        image_scaler(random_images(0, 1), random_images(0, factor))
+
+
+@pytest.mark.parametrize("factor", [4.0, 0.25, 0.0])
+def test_images_that_are_merely_darker_are_not_warned_of(factor):
+    image_scaler(random_images(0, 1), factor * random_images(0, 1))
 
 
 def test_float32_and_float64_images_go_together():
