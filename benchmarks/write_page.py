@@ -65,9 +65,9 @@ other weight is the default of its estimator, for the compared methods too, and 
 exist. One thing was mended after results had been seen: DANN's first rows were near chance, its
 embedding was found to grow without bounds, and its discriminator has read a standardised code
 since; its rows were made anew. Data and epochs are fewer than in the paper, for all methods alike,
-so that the tables end within hours on two CPU cores. No method has views, but for the rows that say
-so: views are a default of the estimators, and need more epochs. ``docs/views.rst`` has what they give
-with the default 50 + 100.
+so that the tables end within hours on two CPU cores. No method has views, but for the rows that
+say so: views are a default of the estimators, and need more epochs. ``docs/views.rst`` has what
+they give with the default 50 + 100.
 
 Numbers are percent: mean ± standard deviation over the runs (standard error). The rows behind them
 are in ``benchmarks/results``, with settings, versions and commit; ``make table1 DATA=folder`` and
