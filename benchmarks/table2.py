@@ -5,8 +5,8 @@ the target once, with its label or without. All methods of a run have the same d
 and seed. Accuracy is that of the predicted names on the target's test split, at the last epoch.
 Lambda 1 is that of CKM-UDA in table1.py, chosen without a label; other weights are the defaults.
 One control fine-tunes a source classifier on the labelled rows; the other clusters without them and
-names each cluster afterwards. No method has views but the last one. Rows are written as they end: an
-interrupted table resumes.
+names each cluster afterwards. No method has views but the last one. Rows are written as they end:
+an interrupted table resumes.
 
     python benchmarks/table2.py --data FOLDER [--scale reduced] [--pairs usps-mnist] [--quick]
 """
