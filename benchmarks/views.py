@@ -67,8 +67,13 @@ class Arm:
 
 
 DEFAULT = Arm()
+SHORT_STARTS = {"n_init": 3, "pretrain_epochs": 20, "max_epochs": 40}  # about as long
 PARTS = {
-    "accuracy": {"defaults": DEFAULT, "defaults, 2 labels a class": Arm(n_shots=2)},
+    "accuracy": {
+        "defaults": DEFAULT,
+        "three starts of 20 + 40 epochs": Arm(SHORT_STARTS),
+        "defaults, 2 labels a class": Arm(n_shots=2),
+    },
     "ablation": {
         "defaults": DEFAULT,
         "no views (the published method)": Arm({"augmentation": None}),

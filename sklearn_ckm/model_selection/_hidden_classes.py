@@ -108,6 +108,7 @@ class HiddenClasses(BaseEstimator):
         Returns
         -------
         scorer : TargetScorer
+            That of `scoring`.
 
         Raises
         ------
