@@ -144,7 +144,9 @@ class PhaseCheckpoint:
         net.history[:] = history
         for name, callback in _resumed_callbacks(net):
             if callbacks.get(name) is not None:
-                vars(callback).update(vars(_Unpickler(callbacks[name], net).load()))
+                parts = {**_parts(net), "callback": callback}
+                kept = _Unpickler(callbacks[name], parts).load()
+                vars(callback).update(kept if isinstance(kept, dict) else vars(kept))
         restore_state(net, batches, _on_device(state, torch.device(net.device)))
 
 
@@ -182,31 +184,35 @@ def _resumed_callbacks(net):
 
 def _pickled(callback, net):
     """Bytes of a callback; None for one that holds what cannot be kept, such as an open file."""
-    file = io.BytesIO()
-    try:
-        _Pickler(file, net).dump(callback)
-    except Exception:
-        return None
-    return file.getvalue()
+    # its attributes, some of which its own pickle may leave out, such as the best weights so far
+    parts = _parts(net)
+    for value, known in ((vars(callback), {**parts, "callback": callback}), (callback, parts)):
+        file = io.BytesIO()
+        try:
+            _Pickler(file, known).dump(value)
+        except Exception:
+            continue
+        return file.getvalue()
+    return None
 
 
 class _Pickler(pickle.Pickler):
-    """Leaves out what a callback holds of the net: a rate schedule has the optimiser."""
+    """Leaves out what attributes hold of the net and of the callback itself, as its methods do."""
 
-    def __init__(self, file, net):
+    def __init__(self, file, parts):
         super().__init__(file)
-        self.names = {id(part): name for name, part in _parts(net).items()}
+        self.names = {id(part): name for name, part in parts.items()}
 
     def persistent_id(self, value):
         return self.names.get(id(value))
 
 
 class _Unpickler(pickle.Unpickler):
-    """Puts in what :class:`_Pickler` left out, from another net."""
+    """Puts in what :class:`_Pickler` left out, from another net and another callback."""
 
-    def __init__(self, content, net):
+    def __init__(self, content, parts):
         super().__init__(io.BytesIO(content))
-        self.parts = _parts(net)
+        self.parts = parts
 
     def persistent_load(self, name):
         return self.parts[name]

@@ -3,8 +3,8 @@
 import inspect
 from functools import partial
 
-import joblib
 import torch
+from joblib.hashing import NumpyHasher
 
 from .._version import __version__
 
@@ -35,7 +35,7 @@ def hash_fit(parts, given, *, types=(), parameter):
     """
     parts = {**parts, "given": given, "versions": (torch.__version__, __version__)}
     try:
-        return joblib.hash({**parts, "source code": _source_code(given, types)})
+        return _Hasher("md5").hash({**parts, "source code": _source_code(given, types)})
     except Exception as error:
         names = ", ".join(given)
         values = ", ".join(f"{name}={value!r}" for name, value in given.items())
@@ -43,6 +43,17 @@ def hash_fit(parts, given, *, types=(), parameter):
             f"Expected parameters ({names}) that can be hashed when {parameter!r} is set, got "
             f"{values}. Define them at the top level of a module, or set {parameter}=None."
         ) from error
+
+
+class _Hasher(NumpyHasher):
+    """joblib's, with tensors by their values: their pickle differs from process to process."""
+
+    def save(self, obj):
+        if isinstance(obj, torch.Tensor):
+            plain = obj.detach().cpu().contiguous().flatten()
+            kind = (type(obj).__name__, str(obj.dtype), tuple(obj.shape), obj.requires_grad)
+            obj = (*kind, plain.view(torch.uint8).numpy())
+        super().save(obj)
 
 
 def _source_code(given, types):

@@ -6,6 +6,7 @@ from sklearn.utils.validation import check_memory
 
 from ._hash import hash_fit
 from ._phases import pretrain
+from ._state import set_trained_parameters, trained_parameters
 
 
 def cached_pretraining(memory, model, data, settings, *, encoder, max_epochs, seed):
@@ -48,10 +49,11 @@ def cached_pretraining(memory, model, data, settings, *, encoder, max_epochs, se
     """
     key = _key(model, data, settings, encoder)
     run = _cached(memory, _pretrained, ignore=["model", "data", "settings"])
-    weights, history, optimizer_state = run(
+    weights, is_trained, history, optimizer_state = run(
         key, model=model, data=data, settings=settings, max_epochs=max_epochs, seed=seed
     )
     model.load_state_dict(_as_tensors(weights))
+    set_trained_parameters(model, is_trained)
     return history, {name: _as_tensors(values) for name, values in optimizer_state.items()}
 
 
@@ -67,10 +69,11 @@ def _cached(memory, function, *, ignore):
 
 
 def _pretrained(key, *, model, data, settings, max_epochs, seed):
-    """Weights and optimiser state as numpy arrays, and the history."""
+    """Weights and optimiser state as numpy arrays, what is trained, and the history."""
     history, state = pretrain(model, data, settings, max_epochs=max_epochs, seed=seed)
     optimizer_state = {name: _as_arrays(values) for name, values in state.items()}
-    return _as_arrays(model.state_dict()), history, optimizer_state
+    weights = _as_arrays(model.state_dict())
+    return weights, trained_parameters(model), history, optimizer_state
 
 
 def _as_arrays(values):

@@ -22,6 +22,7 @@ def take_state(net, batches):
     """
     return {
         "module": copy.deepcopy(net.module_.state_dict()),
+        "is_trained": trained_parameters(net.module_),
         "optimizer": copy.deepcopy(net.optimizer_.state_dict()),
         "generators": [g.get_state().numpy() for g in _generators(net, batches)],
         "random_state": [s.numpy() for s in _global_random_states(net)],
@@ -45,6 +46,7 @@ def restore_state(net, batches, state):
         Left as it is.
     """
     net.module_.load_state_dict(state["module"])
+    set_trained_parameters(net.module_, state["is_trained"])
     net.optimizer_.load_state_dict(state["optimizer"])
     for generator, saved in zip(_generators(net, batches), state["generators"], strict=True):
         generator.set_state(torch.from_numpy(saved))
@@ -56,6 +58,17 @@ def restore_state(net, batches, state):
     net.stop_reason = state["stop_reason"]
     net.is_slowed = state["is_slowed"]
     net.set_phase_state(copy.deepcopy(state))
+
+
+def trained_parameters(module):
+    """Return, by name, whether a parameter is trained: a callback may have frozen some."""
+    return {name: parameter.requires_grad for name, parameter in module.named_parameters()}
+
+
+def set_trained_parameters(module, is_trained):
+    """Freeze and free parameters as :func:`trained_parameters` found them."""
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(is_trained[name])
 
 
 def _generators(net, batches):

@@ -15,13 +15,15 @@ import pytest
 import torch
 from numpy.testing import assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, Freezer, LRScheduler
+from skorch.callbacks import Checkpoint as SkorchCheckpoint
 from torch import nn
 
 from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans, _deep_clusterer
 from sklearn_ckm._training import _starts
 from sklearn_ckm._training._checkpoint import Checkpoint
 from sklearn_ckm._training._fit_tasks import FitTasks
+from sklearn_ckm._training._hash import hash_fit
 from sklearn_ckm._training._nets import FineTuningNet
 from sklearn_ckm.objectives import ConcreteKMeansObjective
 
@@ -141,6 +143,83 @@ def test_callbacks_go_on(tmp_path):
     ]
     params = {"callbacks": callbacks, "pretrain_epochs": 2, "max_epochs": 9}
     break_and_resume("adapter", tmp_path, "finetune", 3, **params)
+
+
+def test_best_weights_so_far_go_on(tmp_path):
+    best = EarlyStopping("train_loss", patience=9, lower_is_better=False, load_best=True, sink=str)
+    break_and_resume("adapter", tmp_path, "finetune", 4, callbacks=[best])
+
+
+def test_frozen_layers_stay_frozen(tmp_path):
+    freezer = Freezer("encoder.layers.1.*")
+    break_and_resume("clusterer", tmp_path, "finetune", 3, callbacks=[freezer])
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_checkpoints_of_skorch_go_on(tmp_path, epoch):
+    kept = SkorchCheckpoint("train_loss_best", dirname=str(tmp_path / "kept"), load_best=True)
+    kept.sink = str
+    break_and_resume("adapter", tmp_path / "fit", "finetune", epoch, callbacks=[kept])
+
+
+class Shifted(nn.Module):
+    """A view with a tensor of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("shift", torch.full((6,), 0.1))
+
+    def forward(self, x, generator):
+        return x + self.shift * torch.randn(x.shape, generator=generator)
+
+
+HASHED = """
+import sys, torch
+from functools import partial
+from sklearn_ckm._training._hash import hash_fit
+values = torch.arange(4.0)
+given = {"encoder": partial(max, values), "view": torch.nn.Linear(2, 1, bias=False)}
+with torch.no_grad():
+    given["view"].weight.fill_(0.5)
+print(hash_fit({}, given, parameter="memory"))
+"""
+
+
+def test_tensors_are_hashed_alike_in_every_process():
+    run = [sys.executable, "-c", HASHED]
+    keys = {subprocess.run(run, capture_output=True, check=True).stdout for _ in range(2)}
+    assert len(keys) == 1
+
+
+def test_tensors_are_hashed_by_their_values():
+    tensors = [
+        torch.zeros(4),
+        torch.ones(4),
+        torch.zeros(2, 2),
+        torch.zeros(4, dtype=torch.float64),
+        torch.zeros(8, dtype=torch.bfloat16),
+        torch.zeros(4, requires_grad=True),
+        torch.tensor(0.0),
+    ]
+    keys = {hash_fit({}, {"encoder": t}, parameter="memory") for t in tensors}
+    assert len(keys) == len(tensors)
+    again = torch.zeros(8)[::2]
+    assert hash_fit({}, {"encoder": again}, parameter="memory") in keys
+
+
+def test_fit_with_a_tensor_in_a_parameter_goes_on(tmp_path):
+    Breaks.broken = False
+    callbacks = [Breaks("finetune", 3)]
+    with pytest.raises(Failure):
+        fit(
+            "adapter",
+            make("adapter", checkpoint=tmp_path, callbacks=callbacks, augmentation=Shifted()),
+        )
+    folders = os.listdir(tmp_path)
+    fit(
+        "adapter", make("adapter", checkpoint=tmp_path, callbacks=callbacks, augmentation=Shifted())
+    )
+    assert folders and not os.listdir(tmp_path)
 
 
 class HasOpenFile(Callback):

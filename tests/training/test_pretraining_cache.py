@@ -5,7 +5,7 @@ from functools import partial
 import joblib
 import pytest
 import torch
-from skorch.callbacks import LRScheduler
+from skorch.callbacks import Freezer, LRScheduler
 from torch import nn
 
 from sklearn_ckm._training import _pretraining_cache
@@ -201,6 +201,17 @@ def test_cache_does_not_change_what_callbacks_do_to_the_weights(tmp_path):
     plain = make_model()
     pretrain(plain, make_data(), settings, max_epochs=3, seed=0)
     assert_equal_weights(plain, cached)
+
+
+def test_frozen_parameters_survive_the_cache(tmp_path):
+    settings = replace(SETTINGS, callbacks=[Freezer("encoder.*weight")])
+    plain = make_model()
+    pretrain(plain, make_data(), settings, max_epochs=1, seed=0)
+    frozen = {name for name, p in plain.named_parameters() if not p.requires_grad}
+    assert frozen
+    for _ in range(2):  # computed, then loaded
+        model, _ = run(str(tmp_path), settings=settings)
+        assert {n for n, p in model.named_parameters() if not p.requires_grad} == frozen
 
 
 def test_state_of_the_optimizer_survives_the_cache(tmp_path):
