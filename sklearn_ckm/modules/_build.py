@@ -1,5 +1,6 @@
 """From the parameter ``encoder`` to an untrained autoencoder."""
 
+import copy
 from collections.abc import Callable
 from math import prod
 from typing import Any
@@ -48,7 +49,10 @@ def build_autoencoder(
             f"Expected 'encoder' to return a torch.nn.Module when called with the input shape and "
             f"n_components, got {type(built).__name__}."
         )
+    built = _copied(built)
     built.float()  # whatever torch's default dtype is
+    for part in built.modules():  # such as the batch normalisation of a frozen part
+        part.stays_in_eval = not part.training
     if hasattr(built, "build_decoder"):
         decoder = built.build_decoder()
         if not isinstance(decoder, nn.Module):
@@ -61,6 +65,14 @@ def build_autoencoder(
     decoder.float()
     _check_shapes(built, decoder, input_shape, n_components)
     return built, decoder
+
+
+def _copied(built):
+    """Return a copy, which shares nothing with a module that is bound in the factory."""
+    try:
+        return copy.deepcopy(built)
+    except RuntimeError:  # torch cannot copy what holds computed tensors, as its old `weight_norm`
+        return built
 
 
 def _build_encoder(encoder, input_shape, n_components):
@@ -93,7 +105,7 @@ def _dense_hidden(input_shape):
 @torch.no_grad()
 def _check_shapes(encoder, decoder, input_shape, n_components):
     """Run two blank samples through both and compare the shapes."""
-    modes = encoder.training, decoder.training
+    modes = [(part, part.training) for net in (encoder, decoder) for part in net.modules()]
     blank = torch.zeros(2, *input_shape, dtype=torch.float32)
     z = encoder.eval()(blank)
     if blank._version:
@@ -108,11 +120,16 @@ def _check_shapes(encoder, decoder, input_shape, n_components):
             f"Expected the encoder to map inputs of shape (2, {', '.join(map(str, input_shape))}) "
             f"to codes of shape (2, {n_components}), got {got}."
         )
-    x = decoder.eval()(z)
-    if x.shape != (2, *input_shape):
+    if z.dtype != torch.float32:
         raise ValueError(
-            f"Expected the decoder to map codes back to the shape {(2, *input_shape)}, got "
-            f"{tuple(x.shape)}."
+            f"Expected the encoder to answer in float32, got {str(z.dtype).removeprefix('torch.')}."
+            " Let it end with .float(); precision='bfloat16' trains in less."
         )
-    encoder.train(modes[0])
-    decoder.train(modes[1])
+    x = decoder.eval()(z)
+    if not isinstance(x, torch.Tensor) or x.shape != (2, *input_shape):
+        got = tuple(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
+        raise ValueError(
+            f"Expected the decoder to map codes back to the shape {(2, *input_shape)}, got {got}."
+        )
+    for part, mode in modes:
+        part.training = mode

@@ -1,7 +1,11 @@
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from sklearn_ckm import ConcreteKMeans
 from sklearn_ckm.modules import (
     ClusteringModel,
     ConvDecoder,
@@ -226,6 +230,62 @@ def test_wrong_reconstruction_shape_raises():
 def test_conv_on_a_table_raises():
     with pytest.raises(ValueError, match=r"Expected an image.*got the shape \(64,\)"):
         build_autoencoder("conv", (64,), 3)
+
+
+def test_module_that_is_bound_in_a_factory_is_copied():
+    backbone = nn.Linear(6, 4)
+    encoder, _ = build_autoencoder(partial(on_top_of, backbone=backbone), (6,), 3)
+    assert torch.equal(encoder[0].weight, backbone.weight)
+    with torch.no_grad():
+        encoder[0].weight.zero_()
+    assert backbone.weight.abs().sum() > 0
+
+
+def on_top_of(input_shape, n_components, *, backbone):
+    return nn.Sequential(backbone, nn.Linear(4, n_components))
+
+
+class OtherType(Plain):
+    def forward(self, x):
+        return super().forward(x).double()
+
+
+def test_code_of_another_type_raises():
+    with pytest.raises(ValueError, match=r"to answer in float32, got float64\. Let it end with"):
+        build_autoencoder(OtherType, (6,), 3)
+
+
+class TupleDecoder(Mirrored):
+    def build_decoder(self):
+        class Decoder(nn.Module):
+            def forward(self, z):
+                return z, z
+
+        return Decoder()
+
+
+def test_reconstruction_that_is_no_tensor_raises():
+    with pytest.raises(ValueError, match=r"back to the shape \(2, 6\), got tuple"):
+        build_autoencoder(TupleDecoder, (6,), 3)
+
+
+def frozen_normalisation(input_shape, n_components):
+    layers = nn.Sequential(nn.Linear(*input_shape, 4), nn.BatchNorm1d(4), nn.Dropout())
+    layers[1].requires_grad_(False).eval()
+    return nn.Sequential(layers, nn.Linear(4, n_components))
+
+
+def test_parts_in_evaluation_mode_stay_there():
+    encoder, _ = build_autoencoder(frozen_normalisation, (6,), 3)
+    modes = {name: part.training for name, part in encoder.named_modules()}
+    assert not modes.pop("0.1") and all(modes.values())
+    X = np.random.default_rng(0).normal(size=(60, 6)).astype(np.float32)
+    for objective in ("ckm", "dcn"):
+        model = ConcreteKMeans(
+            2, encoder=frozen_normalisation, objective=objective, pretrain_epochs=1, max_epochs=2
+        )
+        normalisation = model.fit(X)._net.module_.encoder[0][1]
+        assert not normalisation.running_mean.any() and not normalisation.num_batches_tracked
 
 
 def test_encoder_that_works_in_place_on_its_input_is_refused():
