@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
+from skorch.callbacks.scoring import ScoringBase
 
 from ._training._batches import resolve_batch_size
 from ._training._inference import embed
@@ -29,6 +30,12 @@ def _check_callbacks(callbacks):
             raise ValueError(
                 "Expected 'callbacks' to hold callbacks of skorch, alone or as (name, callback), "
                 f"got {item!r}. scikit-learn's callbacks are set with set_callbacks."
+            )
+        if isinstance(callback, ScoringBase):
+            raise ValueError(
+                f"Expected 'callbacks' without {type(callback).__name__}, which scores predictions "
+                "for labels, of which this training makes none. PassthroughScoring takes what "
+                "history_ has."
             )
     return callbacks
 

@@ -188,12 +188,14 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             Whether the source takes part in the fine-tuning too.
         """
         n_clusters = self.n_clusters if n_clusters is None else n_clusters
+        is_started = self.warm_start and hasattr(self, "_net")
+        if is_started and n_clusters == "auto":
+            n_clusters = self.n_clusters_
         _check_n_rows(len(X_target), n_clusters)
         seed = check_seed(self.random_state)
         device = resolve_device(self.device)
         objective = resolve_objective(self.objective)
         settings = self._training_settings(device, X_target, X_source)
-        is_started = self.warm_start and hasattr(self, "_net")
         augmentation = resolve_augmentation(self.augmentation, self._input_shape)
         criterion = JointCriterion(
             objective, augmentation=augmentation, starts_soft=not is_started, **self._lambdas()
@@ -219,8 +221,6 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             if not tunes_source:
                 n_classes = 0
             if is_started:
-                if n_clusters == "auto":
-                    n_clusters = self.n_clusters_
                 vars(self).pop("init_scores_", None)
                 pretrained = self._continue_from(self._net.module_, n_clusters, n_classes, device)
             else:
@@ -311,7 +311,14 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             max_epochs=int(self.max_epochs),
             seed=phase_seed(seed, "n_clusters"),
         )
-        if n_clusters == self.n_clusters_curve_["n_clusters"][-1]:
+        if not self.n_clusters_curve_.get("mutual_information", np.ones(1)).any():
+            warn_user(
+                f"The estimate of n_clusters, {n_clusters}, says nothing: with no number of "
+                "clusters do those of rows and of their views agree. Train for more epochs, or set "
+                "n_clusters.",
+                ConvergenceWarning,
+            )
+        elif n_clusters == self.n_clusters_curve_["n_clusters"][-1]:
             warn_user(
                 f"The estimate of n_clusters, {n_clusters}, is the largest number that is looked "
                 f"at on {len(target)} rows: there may be more clusters. Set n_clusters if you know "

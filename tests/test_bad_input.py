@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
-from skorch.callbacks import Callback
+from skorch.callbacks import BatchScoring, Callback, EpochScoring, PassthroughScoring
 
 from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans
 from sklearn_ckm.augmentation import ImageAugmentation
@@ -356,6 +356,14 @@ def test_domains_with_other_columns_raise():
 def test_callback_that_is_none_raises(callback):
     with pytest.raises(ValueError, match=r"Expected 'callbacks' to hold callbacks of skorch.*got"):
         adapter(callbacks=[callback]).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+
+
+@pytest.mark.parametrize("kind", [EpochScoring, BatchScoring])
+def test_callback_that_scores_predictions_raises(kind):
+    callback = ("scores", kind(lambda net, X, y: 0.0, name="score"))
+    with pytest.raises(ValueError, match=f"without {kind.__name__}, .* PassthroughScoring takes"):
+        adapter(callbacks=[callback]).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+    adapter(callbacks=[PassthroughScoring("train_loss")]).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
 
 
 def test_optimiser_that_wants_the_loss_several_times_raises():

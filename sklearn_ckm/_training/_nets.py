@@ -1,12 +1,12 @@
 """The private skorch nets: one per phase, fed by :class:`DomainBatches`."""
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from math import inf, isfinite
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LRScheduler
 
 from ..utils._device import resolve_kept_device
 from ..utils._warnings import warn_user
@@ -19,6 +19,11 @@ from ._state import restore_state, take_state
 
 _BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 _SLOWER = 0.1  # factor on the learning rate after the first divergence
+
+
+def _named_tensors(module):
+    """Names and tensors of all parameters and buffers."""
+    return [*module.named_parameters(), *module.named_buffers()]
 
 
 class PhaseNet(NeuralNet):
@@ -77,6 +82,21 @@ class PhaseNet(NeuralNet):
         """Take over a pickled net, on another device where that of the fit is missing."""
         super().__setstate__({**state, "device": str(resolve_kept_device(state["device"]))})
 
+    def initialize(self):
+        """Build the optimiser; note what is not finite by intention, such as a mask of -inf."""
+        super().initialize()
+        self._infinite_buffers = {
+            name for name, buffer in self.module_.named_buffers() if not buffer.isfinite().all()
+        }
+        return self
+
+    def _set_training(self, training=True):
+        """Set the mode of all modules, but of those that are built in evaluation mode."""
+        super()._set_training(training)
+        for part in self.module_.modules():
+            if training and getattr(part, "stays_in_eval", False):
+                part.training = False
+
     def get_dataset(self, X, y=None):
         """Return the batches as they are: there is no data set to wrap."""
         return X
@@ -93,12 +113,20 @@ class PhaseNet(NeuralNet):
         """Call the hooks; an early-stopping callback ends this phase, not the fit."""
         getattr(self, method_name)(self, **cb_kwargs)
         for _, callback in self.callbacks_:
+            if method_name == "on_train_end" and self._lacks_best(callback):
+                continue
             try:
                 getattr(callback, method_name)(self, **cb_kwargs)
             except KeyboardInterrupt:
                 if not isinstance(callback, EarlyStopping):
                     raise
                 self.stop_reason = "callback"
+
+    def _lacks_best(self, callback):
+        """Whether a checkpoint of skorch would load weights of which it kept none in this phase."""
+        if not isinstance(callback, Checkpoint) or not callback.load_best:
+            return False
+        return not any(epoch.get(callback.event_name) for epoch in self.history)
 
     def fit_loop(self, X, y=None, epochs=None, **fit_params):
         """Train until the epochs are done or a reason to stop is found."""
@@ -148,7 +176,9 @@ class PhaseNet(NeuralNet):
         for _, callback in self.callbacks_:
             if isinstance(callback, LRScheduler):  # most schedules are factors on these
                 schedule = callback.lr_scheduler_
-                schedule.base_lrs = [lr * _SLOWER for lr in schedule.base_lrs]
+                for name in ("base_lrs", "min_lrs"):  # the latter of a plateau's
+                    if hasattr(schedule, name):
+                        setattr(schedule, name, [lr * _SLOWER for lr in getattr(schedule, name)])
         warn_user(
             f"{error} Training went back to the epoch before, and on with a tenth of the rate.",
             ConvergenceWarning,
@@ -168,8 +198,11 @@ class PhaseNet(NeuralNet):
         self.notify("on_train_begin", X=X, y=y)
         try:
             self.fit_loop(X, y, epochs=epochs)
-        finally:
-            self.notify("on_train_end", X=X, y=y)
+        except BaseException:
+            with suppress(Exception):  # the one under way tells more
+                self.notify("on_train_end", X=X, y=y)
+            raise
+        self.notify("on_train_end", X=X, y=y)
         return self
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
@@ -250,12 +283,19 @@ class PhaseNet(NeuralNet):
 
     def _check_finite(self, means):
         """Raise :class:`DivergenceError` where a mean of the epoch or a weight is not finite."""
-        weights = [*self.module_.parameters(), *self.module_.buffers()]
-        is_finite = torch.stack([w.isfinite().all() for w in weights]).all().item()
-        if not (is_finite and all(map(isfinite, means.values()))):
+        weights = {
+            name: weight
+            for name, weight in _named_tensors(self.module_)
+            if name not in self._infinite_buffers
+        }
+        is_finite = torch.stack([w.isfinite().all() for w in weights.values()])
+        if not (is_finite.all().item() and all(map(isfinite, means.values()))):
             lr = self.optimizer_.param_groups[0]["lr"]
             when = f"in epoch {len(self.history)} of"
             finding = f"the means of the epoch are {means}"
+            if all(map(isfinite, means.values())):
+                wrong = [n for n, is_right in zip(weights, is_finite, strict=True) if not is_right]
+                finding = f"{wrong[0]!r} of the network has values that are not finite"
             raise divergence_error(when, finding, phase=self.phase, lr=lr)
 
     def _arithmetic(self):
@@ -364,6 +404,10 @@ class FineTuningNet(PhaseNet):
         """Start the sums of the epoch, and show the objective all target rows if it asks for."""
         self.monitors.start_epoch(batches.pool)
         self._farthest = None
+        # few labels teach these centres where they belong, though no drawn row be near
+        self._is_named = torch.zeros(len(self.module_.centers.positions), dtype=torch.bool)
+        if batches.y_target is not None:
+            self._is_named[batches.y_target[batches.shots].unique().cpu()] = True
         objective = self.criterion_.objective
         if objective.needs_all_rows(len(self.history) - 1):
             z = embed(self.module_, batches.X_target, batches.device)
@@ -379,7 +423,7 @@ class FineTuningNet(PhaseNet):
             encoder = self.module_.encoder.eval()
             with torch.no_grad():
                 z = encoder(batch.x[batch.n_source : batch.n_rows]).float()
-            self.module_.encoder.train()
+            self._set_training(True)
             objective.move_centers(
                 self.clustering_state, z, self.module_.centers.positions.detach()
             )
@@ -428,9 +472,10 @@ class FineTuningNet(PhaseNet):
 
     @torch.no_grad()
     def _reseed_empty(self):
-        """Move the centres without rows onto far embeddings; return how many were moved."""
+        """Move centres without rows and labels onto far embeddings; return how many were moved."""
         positions = self.module_.centers.positions
-        empty = (self.monitors.count() == 0).nonzero().flatten()[: len(self._farthest[2])]
+        is_empty = (self.monitors.count() == 0) & ~self._is_named.to(positions.device)
+        empty = is_empty.nonzero().flatten()[: len(self._farthest[2])]
         if not len(empty):
             return 0
         positions[empty] = self._farthest[2][: len(empty)].float()

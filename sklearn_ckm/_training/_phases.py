@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Checkpoint as SkorchCheckpoint
 from skorch.callbacks import PrintLog
 from torch.nn.functional import one_hot
 
@@ -98,7 +99,7 @@ class TrainingSettings:
 
     def net_kwargs(self, seed, description):
         """Parameters of a net of one phase."""
-        callbacks = [_copied(callback) for callback in self.callbacks or []]
+        callbacks = [self._own(_copied(callback), description) for callback in self.callbacks or []]
         phase_task = None if self.tasks is None else self.tasks.of_phase(description)
         if phase_task is not None:
             callbacks.append(("phase_task", phase_task))
@@ -116,6 +117,15 @@ class TrainingSettings:
             "generator": make_generator(seed, self.device),
             "interrupts": self.interrupts,
         }
+
+    def _own(self, callback, description):
+        """Let a checkpoint of skorch write files of its own, but in the fine-tuning of a fit."""
+        kept = callback[-1] if isinstance(callback, tuple) else callback
+        phase = "" if description == "fine-tuning" else f"{description.replace(' ', '-')}-"
+        start = f"start-{self.start}-" if self.start else ""
+        if isinstance(kept, SkorchCheckpoint) and phase + start:
+            kept.fn_prefix = f"{phase}{start}{kept.fn_prefix or ''}"
+        return callback
 
 
 @dataclass

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import EarlyStopping
 
 from ..metrics import neighborhood_agreement_score
 from ..utils._random import fixed_sample, phase_seed
@@ -84,10 +85,24 @@ def score_start(net, target):
     balance, all rows in one cluster would be the best of all.
     """
     if net.criterion_.compares_views and net.history:
-        last = net.history[-1]
+        last = _kept_epoch(net)
         return -sum(last.get(term, 0.0) for term in ("consistency", "balance", "kshot"))
     rows = fixed_sample(len(target), SCORED_ROWS)
     return neighborhood_agreement(net.module_, target[rows]) if len(rows) >= _FEWEST_SCORED else 0.0
+
+
+def _kept_epoch(net):
+    """Record of the epoch whose weights the net has: not the last, where a callback took others."""
+    kept = net.history[-1]
+    for _, callback in net.callbacks_:
+        if not getattr(callback, "load_best", False):
+            continue
+        if isinstance(callback, EarlyStopping):
+            known = [e for e in net.history if e["epoch"] == callback.best_epoch_]
+        else:
+            known = [e for e in net.history if e.get(getattr(callback, "event_name", None))]
+        kept = known[-1] if known else kept
+    return kept
 
 
 def neighborhood_agreement(model, X, sample_weight=None):

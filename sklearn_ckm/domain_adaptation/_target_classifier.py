@@ -47,6 +47,16 @@ class TargetClassifierMixin(DomainInputMixin, ClassifierMixin):
         _warn_of_column(y)
         _warn_of_column(y_tgt)
         domains = self._read_domains(X, y, X_tgt, y_tgt, sample_domain)
+        is_plain = X_tgt is None and sample_domain is None
+        if (
+            is_plain
+            and len(domains.target_classes) > 2
+            and UNLABELLED in domains.target_classes.tolist()
+        ):
+            warn_user(
+                "y has -1, which is taken for a class where neither X_tgt nor sample_domain is "
+                "given. Give one of them, or None in place of -1, if such rows are unlabelled."
+            )
         if domains.y_target is None or not len(domains.target_classes):
             raise ValueError(
                 f"Expected at least one labelled target row for {type(self).__name__}, got none "

@@ -1,4 +1,5 @@
 import copy
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from scipy.special import softmax
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.exceptions import ConvergenceWarning
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping
 
 from sklearn_ckm import ConcreteKMeans
 from sklearn_ckm._training import _nets
@@ -235,6 +236,51 @@ def test_starts_have_weights_of_their_own_and_the_first_is_that_of_one():
     assert two.init_scores_[0] == -(last["consistency"] + last["balance"])
     assert not hasattr(several.set_params(n_init=1).fit(X), "init_scores_")
     assert_same_model(several, one)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_score_of_a_start_is_that_of_the_weights_it_keeps():
+    best = EarlyStopping("train_loss", patience=9, lower_is_better=False, load_best=True, sink=str)
+    params = {"max_epochs": 6, "tol": 0.0, "callbacks": [best]}
+    model = concrete(n_init=2, **params).fit(X)
+    tuned = [epoch for epoch in concrete(**params).fit(X).history_ if epoch["phase"] == "finetune"]
+    losses = [epoch["loss"] for epoch in tuned]
+    kept = tuned[int(np.argmax(losses))]  # the worst, so that it is not the last
+    assert kept is not tuned[-1]
+    assert model.init_scores_[0] == -(kept["consistency"] + kept["balance"])
+
+
+def test_checkpoint_of_skorch_keeps_the_phases_apart(tmp_path):
+    kept = Checkpoint("train_loss_best", dirname=str(tmp_path), load_best=True)
+    kept.sink = str
+    model = concrete(max_epochs=0, callbacks=[kept]).fit(X)  # nothing was kept to be loaded
+    assert_array_equal(model.labels_, concrete(max_epochs=0).fit(X).labels_)
+    assert {path.name for path in tmp_path.glob("*params.pt")} == {"pretraining-params.pt"}
+    model = concrete(n_init=2, callbacks=[kept]).fit(X)
+    names = {path.name for path in tmp_path.glob("*params.pt")}
+    assert {"params.pt", "start-1-params.pt", "pretraining-start-1-params.pt"} < names
+    tuned = [epoch for epoch in model.history_ if epoch["phase"] == "finetune"]
+    best = min(tuned, key=lambda epoch: epoch["loss"])
+    assert max(model.init_scores_) == -(best["consistency"] + best["balance"])
+
+
+BACKBONE = torch.nn.Linear(5, 4)
+
+
+def on_top_of(input_shape, n_components, backbone):
+    return torch.nn.Sequential(backbone, torch.nn.Linear(4, n_components))
+
+
+def test_fits_share_no_module_that_is_bound_in_the_encoder():
+    before = copy.deepcopy(BACKBONE.state_dict())
+    encoder = partial(on_top_of, backbone=BACKBONE)
+    one = concrete(encoder=encoder).fit(X)
+    z = one.transform(X)
+    concrete(encoder=encoder, random_state=1).fit(X)
+    assert_array_equal(one.transform(X), z)
+    assert_same_model(one, concrete(encoder=encoder).fit(X))
+    for name, value in BACKBONE.state_dict().items():
+        assert torch.equal(value, before[name])
 
 
 def test_start_that_diverges_is_left_out(monkeypatch):

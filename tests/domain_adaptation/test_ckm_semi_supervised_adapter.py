@@ -402,7 +402,10 @@ def test_without_domains_every_row_is_target_and_labelled_rows_source():
 @ANY_CENTERS
 def test_without_domains_minus_one_is_a_class():
     # The start, one centre between the two groups of this class, gets about half right.
-    model = adapter(max_epochs=30).fit(X, np.hstack([Y_SRC, np.full(40, -1)]))
+    y = np.hstack([Y_SRC, np.full(40, -1)])
+    with pytest.warns(UserWarning, match="y has -1, which is taken for a class where neither") as w:
+        model = adapter(max_epochs=30).fit(X, y)
+    assert w[0].filename == __file__
     assert_array_equal(model.classes_, [-1, 0, 1, 2])
     assert_array_equal(model.source_classes_, [-1, 0, 1, 2])
     assert model.score(X[60:], np.full(40, -1)) > 0.9

@@ -385,6 +385,23 @@ def test_too_few_rows_to_count_raise(make):
             model.fit(X[SOURCE], Y[SOURCE], X_tgt=X[~SOURCE][:19], **y)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_warm_start_counts_nothing_and_takes_few_rows():
+    model = ConcreteKMeans("auto", warm_start=True, **SMALL).fit(X)
+    n_clusters = model.n_clusters_
+    assert model.fit(X[:15]).n_clusters_ == n_clusters
+
+
+@pytest.mark.filterwarnings("ignore:The training stopped|ignore:.*centres")
+def test_estimate_that_says_nothing_is_warned_of(monkeypatch):
+    monkeypatch.setattr(_counting, "shared_information", lambda *args, **kwargs: 0.0)
+    images = np.random.default_rng(0).random((40, 1, 8, 8))
+    model = ConcreteKMeans("auto", **{**SMALL, "max_epochs": 1})
+    with pytest.warns(ConvergenceWarning, match="The estimate of n_clusters, 2, says nothing") as w:
+        model.fit(images)
+    assert w[0].filename == __file__
+
+
 def test_other_words_raise(make):
     with pytest.raises(ValueError, match="The 'n_clusters' parameter"):
         fit(make(n_clusters="many"))

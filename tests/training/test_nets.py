@@ -326,6 +326,47 @@ def test_rate_schedule_stays_at_a_tenth_after_a_divergence(policy, kwargs):
     assert rates[2 * N_BATCHES :] == pytest.approx([1e-3] * (3 * N_BATCHES))
 
 
+def test_schedule_of_plateaus_stays_at_a_tenth_after_a_divergence():
+    plateau = LRScheduler("ReduceLROnPlateau", monitor="train_loss", patience=9, min_lr=1e-6)
+    net = finetuning_net(callbacks=[plateau, Breaks(2, "weight")], max_epochs=4)
+    with pytest.warns(ConvergenceWarning, match="a tenth of the rate"):
+        net.fit(make_batches())
+    assert [group["lr"] for group in net.optimizer_.param_groups] == pytest.approx([1e-3] * 2)
+    assert dict(net.callbacks_)["LRScheduler"].lr_scheduler_.min_lrs == pytest.approx([1e-7] * 2)
+
+
+def test_values_that_are_infinite_by_intention_are_no_divergence():
+    model = make_model()
+    model.encoder.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
+    net = finetuning_net(model=model, max_epochs=2).fit(make_batches())
+    assert len(net.history) == 2
+    model = make_model()
+    model.encoder.register_buffer("drift", torch.zeros(2))
+
+    class Spoils(Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            net.module_.encoder.drift.fill_(torch.inf)
+
+    net = finetuning_net(model=model, callbacks=[Spoils()], max_epochs=2)
+    with (
+        pytest.warns(ConvergenceWarning, match="'encoder.drift' of the network has values that"),
+        pytest.raises(ValueError, match=r"'encoder\.drift' of the network has values that are not"),
+    ):
+        net.fit(make_batches())
+
+
+def test_error_of_a_callback_at_the_end_does_not_hide_the_first():
+    class Fails(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            raise KeyError("the first")
+
+        def on_train_end(self, net, **kwargs):
+            raise ValueError("the second")
+
+    with pytest.raises(KeyError, match="the first"):
+        finetuning_net(callbacks=[Fails()]).fit(make_batches())
+
+
 def test_training_goes_on_with_partial_fit():
     whole = finetuning_net(max_epochs=4).fit(make_batches())
     parts, batches = finetuning_net(max_epochs=4), make_batches()
@@ -439,7 +480,9 @@ def test_target_labels_are_out_of_reach():
 # empty clusters -----------------------------------------------------------------------------------
 
 
-def reseeding_net(target, centers, *, reseed_empty=True, source=None, temperature=100.0):
+def reseeding_net(
+    target, centers, *, reseed_empty=True, source=None, y_target=None, temperature=100.0
+):
     """A net whose embedding is its input, trained for one epoch at a tiny learning rate."""
     model = ClusteringModel(nn.Identity(), nn.Linear(2, 2), None, Centers(centers, temperature))
     objective = ConcreteKMeansObjective(estimator="soft", reseed_empty=reseed_empty)
@@ -453,7 +496,8 @@ def reseeding_net(target, centers, *, reseed_empty=True, source=None, temperatur
         optimizer=partial(torch.optim.Adam, fused=True),
         verbose=0,
     )
-    return net.fit(DomainBatches(target, source, batch_size=8, generator=make_generator(0, CPU)))
+    kwargs = {"y_target": y_target, "batch_size": 8, "generator": make_generator(0, CPU)}
+    return net.fit(DomainBatches(target, source, **kwargs))
 
 
 def blob_with_outlier():
@@ -469,6 +513,16 @@ def test_empty_cluster_moves_to_the_farthest_row():
     assert net.history[-1]["n_reseeded"] == 1
     assert torch.equal(positions[2], target[13])
     torch.testing.assert_close(positions[:2], centers[:2], rtol=0, atol=1e-4)
+
+
+def test_named_centre_stays_where_its_few_labels_are():
+    target, centers = blob_with_outlier()
+    target = torch.cat([target, torch.tensor([[12.0, 12.0]])])
+    y_target = torch.full((21,), -1)
+    y_target[-1] = 2  # the one row of this class has a label, and is not drawn
+    net = reseeding_net(target, centers, y_target=y_target)
+    assert net.history[-1]["n_reseeded"] == 0
+    torch.testing.assert_close(net.module_.centers.positions.detach(), centers, rtol=0, atol=1e-4)
 
 
 def test_moved_center_starts_with_a_fresh_optimizer_state():
