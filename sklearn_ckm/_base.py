@@ -34,8 +34,8 @@ def _check_callbacks(callbacks):
         if isinstance(callback, ScoringBase):
             raise ValueError(
                 f"Expected 'callbacks' without {type(callback).__name__}, which scores predictions "
-                "for labels, of which this training makes none. PassthroughScoring takes what "
-                "history_ has."
+                "for labels, of which this training makes none. The losses of each epoch are in "
+                "history_, where other callbacks can monitor them."
             )
     return callbacks
 

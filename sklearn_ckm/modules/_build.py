@@ -103,6 +103,7 @@ def _dense_hidden(input_shape):
 
 
 @torch.no_grad()
+@torch.autocast("cpu", enabled=False)
 def _check_shapes(encoder, decoder, input_shape, n_components):
     """Run two blank samples through both and compare the shapes."""
     modes = [(part, part.training) for net in (encoder, decoder) for part in net.modules()]

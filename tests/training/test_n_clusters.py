@@ -392,7 +392,7 @@ def test_warm_start_counts_nothing_and_takes_few_rows():
     assert model.fit(X[:15]).n_clusters_ == n_clusters
 
 
-@pytest.mark.filterwarnings("ignore:The training stopped|ignore:.*centres")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_estimate_that_says_nothing_is_warned_of(monkeypatch):
     monkeypatch.setattr(_counting, "shared_information", lambda *args, **kwargs: 0.0)
     images = np.random.default_rng(0).random((40, 1, 8, 8))
