@@ -99,7 +99,7 @@ class TrainingSettings:
 
     def net_kwargs(self, seed, description):
         """Parameters of a net of one phase."""
-        callbacks = [self._own(_copied(callback), description) for callback in self.callbacks or []]
+        callbacks = [self._own(callback, description) for callback in self.callbacks or []]
         phase_task = None if self.tasks is None else self.tasks.of_phase(description)
         if phase_task is not None:
             callbacks.append(("phase_task", phase_task))
@@ -119,13 +119,14 @@ class TrainingSettings:
         }
 
     def _own(self, callback, description):
-        """Let a checkpoint of skorch write files of its own, but in the fine-tuning of a fit."""
-        kept = callback[-1] if isinstance(callback, tuple) else callback
+        """Copy a callback; a checkpoint of skorch gets files of its own, but in the fine-tuning."""
+        own = _copied(callback)
+        kept = own[-1] if isinstance(own, tuple) else own
         phase = "" if description == "fine-tuning" else f"{description.replace(' ', '-')}-"
         start = f"start-{self.start}-" if self.start else ""
-        if isinstance(kept, SkorchCheckpoint) and phase + start:
+        if isinstance(kept, SkorchCheckpoint) and own is not callback and phase + start:
             kept.fn_prefix = f"{phase}{start}{kept.fn_prefix or ''}"
-        return callback
+        return own
 
 
 @dataclass

@@ -1,8 +1,10 @@
+import os
+
 import pytest
 import torch
 from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, Checkpoint
 from torch import nn
 
 from sklearn_ckm._training import _phases
@@ -72,6 +74,20 @@ def test_pretraining_reads_both_domains():
     pretrain(models[0], data, make_settings(), max_epochs=1, seed=0)
     pretrain(models[1], TrainingData(data.target), make_settings(), max_epochs=1, seed=0)
     assert not torch.equal(models[0].encoder[0].weight, models[1].encoder[0].weight)
+
+
+def test_checkpoint_of_skorch_gets_a_prefix_where_it_can_be_copied():
+    kept = Checkpoint("train_loss_best", fn_prefix="best-")
+    settings = make_settings(callbacks=[kept])
+    pretraining, tuning = (
+        settings.net_kwargs(0, phase)["callbacks"][0] for phase in ("pretraining", "fine-tuning")
+    )
+    assert (pretraining.fn_prefix, tuning.fn_prefix) == ("pretraining-best-", "best-")
+    assert kept.fn_prefix == "best-"
+    with open(os.devnull) as file:
+        kept.file = file  # with a file open it is used as it is
+        assert make_settings(callbacks=[kept]).net_kwargs(0, "pretraining")["callbacks"] == [kept]
+    assert kept.fn_prefix == "best-"
 
 
 def test_callbacks_are_copied_for_each_phase():
