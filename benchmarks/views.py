@@ -1,12 +1,12 @@
 """What views give: accuracy of the defaults, what each part is worth, what the source gives.
 
-Three questions, one CSV. ``accuracy``: the defaults on every pair, without labels and with two a
+Four questions, one CSV. ``accuracy``: the defaults on every pair, without labels and with two a
 class, on up to 10,000 images of either domain, and on 500 of the target. ``ablation``: one part
-changed at a time, on 2,000 images of either domain. ``source``: the target alone against the target
-with the source, for targets of several sizes. ``misuse``: targets and settings that the method does
-not expect. Classes and test splits are those of table1.py (but in ``misuse``); a run draws its rows
-anew and seeds everything. Accuracy is that of the last epoch, never of the best one. Rows are
-written as they end: an interrupted script resumes.
+changed at a time, on 2,000 and on 1,000 images of either domain. ``source``: the target alone
+against the target with the source, for targets of several sizes. ``misuse``: targets and settings
+that the method does not expect. Classes and test splits are those of table1.py (but in ``misuse``);
+a run draws its rows anew and seeds everything. Accuracy is that of the last epoch, never of the
+best one. Rows are written as they end: an interrupted script resumes.
 
     python benchmarks/views.py --data FOLDER [--parts ablation] [--pairs usps-mnist] [--runs 0 1]
 """
@@ -44,7 +44,7 @@ EPOCHS = {name: ConcreteKMeans().get_params()[name] for name in PHASES}
 SETTINGS = json.dumps({"n_pixels": N_PIXELS, **EPOCHS}, sort_keys=True)
 MILESTONES = 0.95, 0.98  # accuracies whose first epoch is noted
 N_BINS = 15  # of the calibration error
-FEWEST_SOURCE = 2000  # rows that are drawn of the source for small targets
+SMALL, N_SOURCE_OF_SMALL = 1000, 2000  # targets below have a source of that many rows
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ PARTS = {
 }
 SIZES = {
     "accuracy": (10_000, 2000, 500),
-    "ablation": (2000,),
+    "ablation": (2000, 1000),
     "source": (200, 500, 2000, 10_000),
     "misuse": (2000,),
 }
@@ -174,9 +174,10 @@ def run_arms(options, part, pair, size, run):
 
 
 def load_target_of(pair, folder, size, run, classes, ratio):
-    """A pair with at most `size` target rows, and not fewer of the source than of large ones."""
-    n_rows = max(size, FEWEST_SOURCE)
-    task = load_task(pair, folder, n_pixels=N_PIXELS, n_rows=n_rows, run=run, target=classes)
+    """A pair with at most `size` target rows, and as many of the source but where they are few."""
+    task = load_task(
+        pair, folder, n_pixels=N_PIXELS, n_rows=n_source_of(size), run=run, target=classes
+    )
     if ratio > 1:
         task.X_tgt, task.y_tgt = thin_out(task.X_tgt, task.y_tgt, ratio, run)
         task.X_test, task.y_test = thin_out(task.X_test, task.y_test, ratio, run)
@@ -184,6 +185,11 @@ def load_target_of(pair, folder, size, run, classes, ratio):
         rows = np.random.default_rng(run).choice(len(task.X_tgt), size, replace=False)
         task.X_tgt, task.y_tgt = task.X_tgt[rows], task.y_tgt[rows]
     return task
+
+
+def n_source_of(size):
+    """Most rows of the source beside a target of that size."""
+    return N_SOURCE_OF_SMALL if size < SMALL else size
 
 
 def thin_out(X, y, ratio, run):

@@ -219,7 +219,7 @@ def make_views(text):
             n_arms = len({name for _, name, *_ in lines})
             if n_arms > 1 or (lines and part == "accuracy"):  # a comparison needs two
                 header = ["data", "", "accuracy", "worst", "best of 3", "calibration error", "runs"]
-                n_source = max(size, views.FEWEST_SOURCE)
+                n_source = views.n_source_of(size)
                 title = VIEWS_TITLES[part].format(size=size, n_source=n_source)
                 tables.append(list_table(title, header, lines))
     return replace_between(text, "views", tables)
