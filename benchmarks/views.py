@@ -76,7 +76,7 @@ PARTS = {
     },
     "ablation": {
         "defaults": DEFAULT,
-        "no views (the published method)": Arm({"augmentation": None}),
+        "no views": Arm({"augmentation": None}),
         "no consistency": Arm({"lambda_consistency": 0.0}),
         "no balance": Arm({"lambda_balance": 0.0}),
         "no clustering term": Arm({"lambda_clustering": 0.0}),
@@ -266,11 +266,11 @@ def best_of_starts(rows, n_starts=3):
     """Accuracy that several starts would give, with that many of them: mean over all choices.
 
     Of each choice of rows, which are fits of other draws and seeds, the one with the best of the
-    scores by which an estimator chooses among starts counts. NaN where there are no more rows than
+    scores by which an estimator chooses among starts counts. NaN where there are fewer rows than
     that, or they have no score.
     """
     scores = [float(row["consistency"]) + float(row["balance"]) for row in rows]
-    if len(rows) <= n_starts or np.isnan(scores).any():
+    if len(rows) < n_starts or np.isnan(scores).any():
         return float("nan")
     choices = combinations(range(len(rows)), n_starts)
     chosen = [min(choice, key=scores.__getitem__) for choice in choices]

@@ -111,7 +111,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         return self._predict(self._embed(self._check_X(X)))
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
-        """Probability of each cluster: the softmax of the negated squared distances over T.
+        """Probability of each cluster, as the objective defines it.
 
         Parameters
         ----------
@@ -121,8 +121,9 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_clusters)
-            Rows sum to one. The scale T of the logits follows the median margin of the target
-            rows (``temperature="auto"``) and is not a calibrated confidence.
+            Rows sum to one: the softmax of the negated squared distances over T, or Student's t of
+            the distances with ``objective="dec"``. The scale T follows the median margin of the
+            target rows (``temperature="auto"``) and is not a calibrated confidence.
         """
         return self._center_probabilities(self._embed(self._check_X(X)))
 

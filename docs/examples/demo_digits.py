@@ -9,9 +9,9 @@ serve the report only: its scores, and the names and colours in the pictures.
 
 Without arguments the data are those of :func:`~sklearn_ckm.datasets.load_digits_on_photos`, which
 come with scikit-learn: about 900 rows of 8x8 pixels a domain. With ``--data FOLDER`` the source is
-USPS and the target a random part of MNIST, from files in that folder (:func:`load_usps` and
-:func:`load_mnist` of :mod:`sklearn_ckm.datasets` say which); the epochs are fewer there, so that it
-ends within ten minutes.
+USPS and the target a random part of MNIST, from files in that folder
+(:func:`~sklearn_ckm.datasets.load_usps` and :func:`~sklearn_ckm.datasets.load_mnist` say which);
+the epochs are fewer there, so that it ends within ten minutes.
 
 One seed serves everything, each method runs once, and all have the same settings. A single run
 shows what comes out, not which method is better: try other values of ``--seed`` before believing a

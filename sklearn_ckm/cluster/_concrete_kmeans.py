@@ -57,7 +57,7 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         features (:class:`~sklearn_ckm.augmentation.TableAugmentation`). ``"auto"`` is the first for
         grey images, the second for others, and the third for tables and images below 8x8
         pixels. A callable is called as ``augmentation(x, generator)`` on a batch of scaled rows of
-        one domain. None is the published method, without views.
+        one domain. None leaves views out, as the paper does.
     lambda_clustering : float, default=0.1
         Weight of the clustering term (lambda 1). Both terms are means over samples of sums over
         features. Larger values make tighter clusters, whether or not they are the right ones.
@@ -70,9 +70,10 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         empty; much above, unequal classes are cut to equal shares. Not used without views.
     temperature : "auto" or float, default="auto"
         Scale T of the logits, in squared units of the embedding. ``"auto"`` keeps the median gap
-        between the two nearest centres at six nats. 1.0, with ``augmentation=None``, is the
-        literal method of the paper, whose centres can collapse onto each other as the embedding
-        shrinks.
+        between the two nearest centres at six nats. 1.0, without views and
+        with the printed form of the objective
+        (:class:`~sklearn_ckm.objectives.ConcreteKMeansObjective`), is the literal method of the
+        paper, whose centres can collapse onto each other as the embedding shrinks.
     n_init : int, default=1
         Starts from new weights, each of which runs both phases, so that the time is as many times
         that of one. Kept is the one whose views agree and fill the clusters best at the end: the

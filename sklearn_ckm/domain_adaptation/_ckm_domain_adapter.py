@@ -46,8 +46,8 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         and ``"dcn"``, with ``augmentation=None``, are DEC-UDA and DCN-UDA of the paper's
         comparison.
     augmentation : {"auto", "affine", "affine-color", "noise"}, callable or None, default="auto"
-        Views of the rows in the fine-tuning, as in :class:`~sklearn_ckm.ConcreteKMeans`. None is
-        the published method, without views.
+        Views of the rows in the fine-tuning, as in :class:`~sklearn_ckm.ConcreteKMeans`. None
+        leaves views out, as the paper does.
     lambda_clustering : float, default=0.1
         Weight of the clustering term (lambda 1). All terms are means over samples of sums over
         features.
@@ -61,7 +61,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         in nats; three times as strong at first. Much below `lambda_consistency`, clusters fall
         empty; much above, unequal classes are cut to equal shares. Not used without views.
     temperature : "auto" or float, default="auto"
-        Scale T of the logits; 1.0, with ``augmentation=None``, is the literal method of the paper.
+        Scale T of the logits, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     source_sampling : {"balanced", "natural"}, default="balanced"
         ``"balanced"`` draws every source class equally often in fine-tuning, ``"natural"`` as
         often as it occurs.

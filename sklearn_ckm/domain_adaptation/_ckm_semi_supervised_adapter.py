@@ -50,8 +50,8 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
     objective : {"ckm", "dec", "dcn", "soft-kmeans"} or BaseClusteringObjective, default="ckm"
         The clustering loss of the target, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     augmentation : {"auto", "affine", "affine-color", "noise"}, callable or None, default="auto"
-        Views of the rows in the fine-tuning, as in :class:`~sklearn_ckm.ConcreteKMeans`. None is
-        the published method, without views.
+        Views of the rows in the fine-tuning, as in :class:`~sklearn_ckm.ConcreteKMeans`. None
+        leaves views out, as the paper does.
     lambda_clustering : float, default=0.1
         Weight of the clustering term (lambda 1). All terms are means over samples of sums over
         features or classes.
@@ -71,7 +71,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         Name of the rows at unnamed centres, if there are any; no labelled row may carry it.
         ``"auto"`` is -1 for numeric classes and ``"unknown"`` for others.
     temperature : "auto" or float, default="auto"
-        Scale T of the logits; 1.0, with ``augmentation=None``, is the literal method of the paper.
+        Scale T of the logits, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     source_sampling : {"balanced", "natural"}, default="balanced"
         ``"balanced"`` draws every source class equally often in fine-tuning, ``"natural"`` as
         often as it occurs.
@@ -133,8 +133,8 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
     source_classes_ : ndarray of shape (n_source_classes,)
         Classes of the source, sorted; empty where no source row was labelled.
     init_scores_ : ndarray of shape (n_ended,)
-        Label-free score of each start that ended, where there are several; higher is better, minus
-        infinity where a further one diverged.
+        Score by which the start was chosen (`n_init`), of each that ended, where there are several;
+        higher is better, minus infinity where a further one diverged.
     temperature_ : float
         Scale T of the logits.
     n_iter_ : int
@@ -353,7 +353,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         return self._predict(self._embed(self._check_X(X)))
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
-        """Probability of each class (Eq. 5, with the temperature of the model).
+        """Probability of each class: Eq. 5, with the temperature and assignments of the model.
 
         Parameters
         ----------

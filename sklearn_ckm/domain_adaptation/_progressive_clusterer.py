@@ -112,7 +112,7 @@ class ProgressiveClusterer(BaseFeatureClusterer):
 
     def __init__(
         self,
-        n_clusters: int | str = 8,
+        n_clusters: int = 8,
         *,
         n_components: int = 10,
         encoder: str | Callable[..., Any] = "auto",

@@ -32,7 +32,7 @@ class ConvEncoder(nn.Module):
 
     Two stages of a 5x5 convolution (20, then 50 channels), ReLU and 2x2 pooling, a dense layer of
     500 ReLU units and a linear code. Images above 32 pixels get further stages, so that the dense
-    layer always reads a map of about 8x8.
+    layer reads a map of at most about 8x8.
 
     Parameters
     ----------

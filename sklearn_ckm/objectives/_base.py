@@ -15,7 +15,8 @@ class ClusteringStep(NamedTuple):
     loss : Tensor of shape ()
         Attached to the graph.
     distances : Tensor of shape (n_samples, n_clusters)
-        Squared distances to the centres.
+        Squared distances to the centres, attached to the graph: the terms of the views train
+        through them.
     logits : Tensor of shape (n_samples, n_clusters)
         Log-probabilities of the clusters; their softmax is what ``predict_proba`` gives.
     choice : Tensor of shape (n_samples,)

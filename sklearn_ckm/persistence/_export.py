@@ -22,7 +22,7 @@ from ..utils._warnings import ignored_warnings
 
 _OPSET = 18
 _EXAMPLE_ROWS = 2
-_MISSING = 'Expected onnx and onnxscript for to_onnx: pip install "sklearn-ckm[export]".'
+_MISSING = "Expected onnx and onnxscript for to_onnx: pip install onnx onnxscript."
 
 
 class _ScaledInput(nn.Module):
@@ -210,7 +210,7 @@ def to_onnx(estimator: Any, path: str | PathLike[str]) -> None:
     Raises
     ------
     ImportError
-        If onnx or onnxscript is not installed (``pip install "sklearn-ckm[export]"``).
+        If onnx or onnxscript is not installed (the extra ``export``).
     NotFittedError
         If the estimator is not fitted.
     TypeError
