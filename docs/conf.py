@@ -27,6 +27,8 @@ extensions = [
 exclude_patterns = ["_build", "examples"]
 templates_path = ["_templates"]
 default_role = "literal"
+nitpicky = True  # a reference that leads nowhere is a warning
+nitpick_ignore_regex = [("py:.*", "(functools|numpy|sklearn|skorch|torch)\\..*")]  # of others
 
 autosummary_generate = True
 autodoc_typehints = "none"  # types stand in the docstrings, with their shapes

@@ -83,7 +83,7 @@ class CommonFactorClassifier(BaseFewShotClassifier):
 
     See Also
     --------
-    CKMSemiSupervisedAdapter : Names clusters by few labels.
+    sklearn_ckm.CKMSemiSupervisedAdapter : Names clusters by few labels.
 
     Notes
     -----

@@ -94,7 +94,7 @@ class LabelEfficientTransfer(BaseFewShotClassifier):
 
     See Also
     --------
-    CKMSemiSupervisedAdapter : Names clusters by few labels, and aligns nothing.
+    sklearn_ckm.CKMSemiSupervisedAdapter : Names clusters by few labels, and aligns nothing.
 
     Notes
     -----

@@ -79,7 +79,7 @@ class ProgressiveClusterer(BaseFeatureClusterer):
 
     See Also
     --------
-    CKMDomainAdapter : Trains the network and the centres together.
+    sklearn_ckm.CKMDomainAdapter : Trains the network and the centres together.
 
     Notes
     -----

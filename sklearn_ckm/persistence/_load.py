@@ -70,7 +70,7 @@ def load(
 
     See Also
     --------
-    to_onnx : Writes a model that answers without this package.
+    sklearn_ckm.persistence.to_onnx : Writes a model that answers without this package.
 
     Notes
     -----
