@@ -12,13 +12,8 @@ from sklearn.utils.metaestimators import available_if
 
 from .utils import stack_domains
 from .utils._domains import check_calling_style
-from .utils._tag_params import (
-    last_estimator,
-    last_estimator_has,
-    reach_last_estimator,
-    tag_params,
-    takes_argument,
-)
+from .utils._last_estimator_mixin import LastEstimatorMixin
+from .utils._tag_params import last_estimator, reach_last_estimator, tag_params, takes_argument
 
 __all__ = ["DomainPipeline", "make_domain_pipeline"]
 
@@ -28,7 +23,7 @@ def _pipeline_has(name):
     return lambda self: hasattr(super(DomainPipeline, self), name)
 
 
-class DomainPipeline(Pipeline):
+class DomainPipeline(LastEstimatorMixin, Pipeline):
     """A scikit-learn Pipeline that is called like the estimators of this package.
 
     Two arrays or one stack with tags: either way every step is fitted on the rows of both domains,
@@ -223,40 +218,6 @@ class DomainPipeline(Pipeline):
         estimator, X = reach_last_estimator(self, X)
         return estimator.score(X, y, sample_domain=sample_domain, **weights)
 
-    @available_if(last_estimator_has("predict_source"))
-    def predict_source(self, X: ArrayLike) -> np.ndarray:
-        """Transform rows, and classify them with the source's classifier of the last step.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows of either domain.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-            Classes of the source.
-        """
-        estimator, X = reach_last_estimator(self, X)
-        return estimator.predict_source(X)
-
-    @available_if(last_estimator_has("predict_cluster"))
-    def predict_cluster(self, X: ArrayLike) -> np.ndarray:
-        """Transform rows, and return the indices of their clusters in the last step.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            Indices of clusters.
-        """
-        estimator, X = reach_last_estimator(self, X)
-        return estimator.predict_cluster(X)
-
     def _read(self, X, y, X_tgt, y_tgt, sample_domain, params):
         """Stack the domains, and name the tags as scikit-learn's Pipeline hands them on."""
         check_calling_style(X_tgt, y_tgt, sample_domain)
@@ -268,6 +229,8 @@ class DomainPipeline(Pipeline):
                 )
         if X_tgt is None and sample_domain is None:
             return X, y, None, params
+        if not self.steps:
+            raise ValueError("Expected at least one step, got an empty pipeline.")
         last = last_estimator(self)
         for name in ["sample_domain"] if y_tgt is None else ["sample_domain", "y_tgt"]:
             if not takes_argument(last, name):

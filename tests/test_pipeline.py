@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
-from sklearn.decomposition import PCA
+from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
@@ -89,6 +90,21 @@ def assert_is(pipeline, scaler, model):
         assert_array_equal(getattr(pipeline, method)(X_TGT), expected)
 
 
+def test_empty_pipeline_says_so():
+    with pytest.raises(ValueError, match="at least one step, got an empty pipeline"):
+        DomainPipeline([]).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+
+
+def test_sparse_rows_of_both_domains_pass_a_first_step_that_makes_them_dense(routing):
+    pipeline = make_domain_pipeline(TruncatedSVD(3, random_state=0), CKMDomainAdapter(**SMALL))
+    source, target = sp.csr_array(X_SRC), sp.csc_matrix(X_TGT)
+    pipeline.fit(source, Y_SRC, X_tgt=target)
+    dense = TruncatedSVD(3, random_state=0).fit_transform(np.vstack([X_SRC, X_TGT]))
+    model = CKMDomainAdapter(**SMALL)
+    model.fit(dense[: len(X_SRC)], Y_SRC, X_tgt=dense[len(X_SRC) :])
+    assert_array_equal(pipeline.predict(target), model.labels_)
+
+
 # what the last step answers besides -------------------------------------------------------------
 
 
@@ -99,9 +115,11 @@ def test_answers_of_the_last_estimator_are_reached(adapter, inner):
     scaled = pipeline[1][0].transform(pipeline[0].transform(X_TGT))
     model = pipeline[1][1]
     assert_array_equal(pipeline.predict_source(X_TGT), model.predict_source(scaled))
-    assert hasattr(pipeline, "predict_cluster") == hasattr(model, "predict_cluster")
-    if hasattr(model, "predict_cluster"):
-        assert_array_equal(pipeline.predict_cluster(X_TGT), model.predict_cluster(scaled))
+    for method in ("predict_cluster", "predict_cluster_proba"):
+        assert hasattr(pipeline, method) == hasattr(model, method)
+        if hasattr(model, method):
+            expected = getattr(model, method)(scaled)
+            assert_array_equal(getattr(pipeline, method)(X_TGT), expected)
     assert not hasattr(make_domain_pipeline(StandardScaler(), KMeans(2)), "predict_source")
 
 

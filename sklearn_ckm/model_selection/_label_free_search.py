@@ -17,16 +17,15 @@ from sklearn.model_selection import GridSearchCV, ParameterGrid
 from sklearn.utils import metadata_routing
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.metadata_routing import MetadataRouter
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from ..utils._domains import check_calling_style, check_sample_domain, split_domains
 from ..utils._labels import UNLABELLED, check_labels, encode_labels
+from ..utils._last_estimator_mixin import LastEstimatorMixin
 from ..utils._random import check_local_random_state
 from ..utils._stack_domains import stack_domains
 from ..utils._tag_params import (
     last_estimator,
-    last_estimator_has,
     last_step_name,
     reach_last_estimator,
     tag_params,
@@ -44,9 +43,10 @@ from ._search_progress import SearchTasks, rating_bar
 from ._target_split import TargetSplit
 
 _LARGEST_SEED = np.iinfo(np.int32).max
+_FEWEST_TESTED = 2  # rows of a fold: the criteria say nothing of a single row
 
 
-class LabelFreeSearchCV(GridSearchCV):
+class LabelFreeSearchCV(LastEstimatorMixin, GridSearchCV):
     """Grid search that chooses settings for a target without labels.
 
     Parameters
@@ -226,7 +226,8 @@ class LabelFreeSearchCV(GridSearchCV):
         criterion = self._check_criterion()
         X, y, tags = _read_domains(X, y, X_tgt, y_tgt, sample_domain)
         rng = check_local_random_state(self.random_state)
-        vars(self).pop("hidden_classes_", None)
+        for name in ("best_estimator_", "refit_time_", "feature_names_in_", "hidden_classes_"):
+            vars(self).pop(name, None)  # of a fit before that had them
         n_searches = self.n_splits if isinstance(criterion, HiddenClasses) else 1
         n_ratings = 1 if criterion == "seed_stability" else self.n_splits
         tasks = SearchTasks(self, X, y, n_searches + self.refit)
@@ -277,50 +278,14 @@ class LabelFreeSearchCV(GridSearchCV):
         score : float
             That of ``best_estimator_``.
         """
-        check_is_fitted(self, "best_estimator_")
         given = {"sample_weight": sample_weight, "sample_domain": sample_domain}
         given = {name: values for name, values in given.items() if values is not None}
-        estimator = self.best_estimator_
+        self._unfitted()
+        estimator = self._fitted()
         if sample_domain is not None and not get_config()["enable_metadata_routing"]:
             # a Pipeline of scikit-learn would drop the tags
             estimator, X = reach_last_estimator(estimator, X)
         return estimator.score(X, y, **given)
-
-    @available_if(last_estimator_has("predict_source", "estimator"))
-    def predict_source(self, X: ArrayLike) -> np.ndarray:
-        """Classify rows with the source's classifier of the best estimator.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows of either domain.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-            Classes of the source.
-        """
-        check_is_fitted(self, "best_estimator_")
-        estimator, X = reach_last_estimator(self.best_estimator_, X)
-        return estimator.predict_source(X)
-
-    @available_if(last_estimator_has("predict_cluster", "estimator"))
-    def predict_cluster(self, X: ArrayLike) -> np.ndarray:
-        """Return the indices of the clusters of rows in the best estimator.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            Indices of clusters.
-        """
-        check_is_fitted(self, "best_estimator_")
-        estimator, X = reach_last_estimator(self.best_estimator_, X)
-        return estimator.predict_cluster(X)
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Metadata that this search asks for: ``sample_domain``.
@@ -331,6 +296,18 @@ class LabelFreeSearchCV(GridSearchCV):
             What scikit-learn's metadata routing asks for.
         """
         return MetadataRouter(owner=self).add_self_request(self)
+
+    def _unfitted(self):
+        if not self.refit:
+            raise AttributeError(
+                "Expected a search with refit=True, got refit=False: there is no estimator that "
+                "answers. best_params_ has the settings to fit one with."
+            )
+        return self.estimator
+
+    def _fitted(self):
+        check_is_fitted(self, "best_estimator_")
+        return self.best_estimator_
 
     def _check_criterion(self):
         """Resolve the criterion: an object, ``"seed_stability"`` or a scorer."""
@@ -406,12 +383,14 @@ class LabelFreeSearchCV(GridSearchCV):
             # few labels are needed in every fit, and none in a test fold
             target = np.flatnonzero(tags < 0)
             is_labelled = encode_labels(y[target], unlabelled=UNLABELLED)[0] >= 0
-            if (~is_labelled).sum() >= self.n_splits:
+            if (~is_labelled).sum() >= _FEWEST_TESTED * self.n_splits:
                 split_tags[target[is_labelled]] = 1
-        if (split_tags < 0).sum() < self.n_splits:
+        n_tested, fewest = (split_tags < 0).sum(), _FEWEST_TESTED * self.n_splits
+        if n_tested < fewest:
             raise ValueError(
-                f"Expected n_splits of at most {(split_tags < 0).sum()}, the number of target rows "
-                f"to test on, got {self.n_splits}."
+                f"Expected n_splits of at most {n_tested // _FEWEST_TESTED}, for {_FEWEST_TESTED} "
+                f"target rows in each test fold, got {self.n_splits} for {n_tested} rows to test "
+                "on."
             )
         splits = list(TargetSplit(self.n_splits, random_state=seed).split(X, y, split_tags))
         return rate(self.estimator, scorer, splits, X, y, tags)
@@ -447,7 +426,15 @@ class _SeedStability(BaseDomainScorer):
             other = clone(estimator).set_params(**dict.fromkeys(names, int(seed)))
             other.fit(self.X, self.y, **tag_params(other, self.sample_domain))
             labels.append(other.predict(X))
-        return float(np.mean([adjusted_rand_score(a, b) for a, b in combinations(labels, 2)]))
+        pairs = combinations(labels, 2)
+        return float(np.mean([_agreement(a, b) for a, b in pairs]))
+
+
+def _agreement(labels, others):
+    """Adjusted Rand score, and 0 for one cluster, on which all fits would agree."""
+    if min(len(np.unique(labels)), len(np.unique(others))) < 2:
+        return 0.0
+    return adjusted_rand_score(labels, others)
 
 
 def _read_domains(X, y, X_tgt, y_tgt, sample_domain):

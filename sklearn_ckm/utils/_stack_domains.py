@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from numpy.typing import ArrayLike
 from sklearn.utils import _safe_indexing
@@ -27,7 +28,8 @@ def stack_domains(
     Parameters
     ----------
     X_src : array-like of shape (n_source, n_features) or (n_source, channels, height, width)
-        Rows of the source: numpy, torch, pandas, polars, lists.
+        Rows of the source: numpy, torch, pandas, polars, lists; or sparse, of scipy, for a
+        pipeline whose first step makes them dense.
     y_src : array-like of shape (n_source,) or None
         Labels of the source, of any dtype.
     X_tgt : array-like of shape (n_target, n_features) or (n_target, channels, height, width)
@@ -39,7 +41,8 @@ def stack_domains(
     -------
     X : ndarray or frame of shape (n_source + n_target, ...)
         The source's rows, then the target's. Two pandas frames or two polars frames give a frame
-        of that library, a pandas one with a new index; all else gives an array.
+        of that library, a pandas one with a new index, two sparse arrays one in CSR format; all
+        else gives an array.
     y : ndarray of shape (n_source + n_target,) or None
         None where neither domain has labels. Without `y_tgt` the target's entries are -1, or
         ``"-1"`` among strings. Without `y_src` the source's entries are NaN, or None where labels
@@ -51,8 +54,8 @@ def stack_domains(
     Raises
     ------
     ValueError
-        If a domain has no rows, samples differ in shape or columns, bytes meet floats, or labels
-        are not one a row.
+        If a domain has no rows, samples differ in shape or columns, bytes meet floats, sparse
+        rows dense ones, or labels are not one a row.
 
     See Also
     --------
@@ -77,13 +80,17 @@ def stack_domains(
     library = _common_library(X_src, X_tgt)
     if library is None:
         X_src, X_tgt = _as_array(X_src, "X_src"), _as_array(X_tgt, "X_tgt")
+        if sp.issparse(X_src) != sp.issparse(X_tgt):
+            raise ValueError(
+                "Expected two dense arrays or two sparse ones, got one of each. Use '.toarray()'."
+            )
         _check_same_shape(X_src, X_tgt)
     else:
         _check_same_columns(X_src, X_tgt)
     _check_has_rows(X_src, "X_src")
     _check_has_rows(X_tgt, "X_tgt")
     _check_same_form(X_src, X_tgt)
-    n_source, n_target = len(X_src), len(X_tgt)
+    n_source, n_target = X_src.shape[0], X_tgt.shape[0]
     y = _stack_labels(y_src, y_tgt, n_source, n_target)
     sample_domain = np.repeat(np.array([1, -1], dtype=np.int64), [n_source, n_target])
     return _concatenate(X_src, X_tgt, library), y, sample_domain
@@ -137,8 +144,9 @@ def unstack_domains(
     """
     if _frame_library(X) is None:
         X = _as_array(X, "X")
-    y = None if y is None else check_labels(y, len(X))
-    masks = split_domains(len(X), sample_domain)
+    n_samples = X.shape[0]
+    y = None if y is None else check_labels(y, n_samples)
+    masks = split_domains(n_samples, sample_domain)
     X_src, X_tgt = (_safe_indexing(X, mask) for mask in masks)
     y_src, y_tgt = (None if y is None else plain_labels(y[mask]) for mask in masks)
     return X_src, y_src, X_tgt, y_tgt
@@ -182,7 +190,9 @@ def _common_library(X_src, X_tgt):
 
 
 def _as_array(X, name):
-    """Return rows as an array of two or more dimensions."""
+    """Return rows as an array of two or more dimensions, sparse ones in CSR format."""
+    if sp.issparse(X):
+        return X.tocsr()
     if isinstance(X, torch.Tensor):
         X = X.detach().cpu()
         X = X.float() if X.dtype == torch.bfloat16 else X  # numpy has no bfloat16
@@ -196,7 +206,7 @@ def _as_array(X, name):
 
 
 def _check_has_rows(X, name):
-    if not len(X):
+    if not X.shape[0]:
         raise ValueError(
             f"Expected rows in {name}, got none. To cluster a single domain, fit on its rows alone."
         )
@@ -247,6 +257,8 @@ def _dtype_names(X):
 
 
 def _concatenate(X_src, X_tgt, library):
+    if sp.issparse(X_src):
+        return sp.vstack([X_src, X_tgt], format="csr")
     if library is None:
         return np.concatenate([X_src, X_tgt])
     concat = sys.modules[library].concat

@@ -23,27 +23,6 @@ def last_estimator(estimator):
     return estimator
 
 
-def last_estimator_has(name, parameter=None):
-    """Return a condition for ``available_if``: the estimator at the end has a method.
-
-    Parameters
-    ----------
-    name : str
-        Of the method.
-    parameter : str, default=None
-        Parameter that holds the estimator or Pipeline; None is the object itself.
-
-    Returns
-    -------
-    condition : callable
-    """
-
-    def has_method(self):
-        return hasattr(last_estimator(getattr(self, parameter) if parameter else self), name)
-
-    return has_method
-
-
 def reach_last_estimator(estimator, X):
     """Return the estimator at the end of fitted (nested) pipelines, and rows as it sees them.
 

@@ -434,8 +434,21 @@ def test_no_refit_leaves_no_estimator():
         assert not hasattr(search, name)
     with pytest.raises(AttributeError, match="predict"):
         search.predict(X)
-    with pytest.raises(NotFittedError, match="not fitted yet"):
+    with pytest.raises(AttributeError, match="refit=False"):
         search.score(X)
+
+
+def test_no_refit_forgets_the_estimator_of_the_fit_before():
+    frame = pd.DataFrame(X, columns=list("abcdefg"))
+    search = fit(make_deep_search()).set_params(refit=True)
+    search.fit(frame, Y, sample_domain=TAGS)
+    search.set_params(refit=False).fit(X[:, :3], Y, sample_domain=TAGS)
+    for name in ("best_estimator_", "refit_time_", "feature_names_in_", "n_features_in_"):
+        assert not hasattr(search, name)
+    for method in ("predict", "predict_source", "transform"):
+        assert not hasattr(search, method)
+    with pytest.raises(AttributeError, match="refit=False"):
+        search.score(X[:, :3])
 
 
 def test_unfitted_search_says_so():
@@ -649,7 +662,9 @@ def test_search_answers_as_its_best_estimator():
         named.predict_cluster(X)
     fit(named)
     best = named.best_estimator_
-    assert_array_equal(named.predict_cluster(X), best[-1].predict_cluster(best[0].transform(X)))
+    scaled = best[0].transform(X)
+    assert_array_equal(named.predict_cluster(X), best[-1].predict_cluster(scaled))
+    assert_array_equal(named.predict_cluster_proba(X), best[-1].predict_cluster_proba(scaled))
     assert not hasattr(make_search(), "predict_source")
 
 
@@ -902,7 +917,11 @@ def test_failure_can_be_raised(criterion):
         ({"random_state": "a"}, ValueError, "The 'random_state' parameter of LabelFreeSearchCV"),
         ({"criterion": HiddenClasses(n_hidden=3)}, ValueError, "n_hidden == 3, must be <= 2"),
         ({"criterion": HiddenClasses(scoring="a")}, ValueError, "name of a function .*got 'a'"),
-        ({"criterion": "silhouette", "n_splits": 99}, ValueError, "n_splits of at most"),
+        (
+            {"criterion": "silhouette", "n_splits": 31},
+            ValueError,
+            "n_splits of at most 30, for 2 target rows in each test fold, got 31 for 60 rows",
+        ),
         ({"grid": {"no_such_parameter": [1]}}, ValueError, "Invalid parameter 'no_such_parameter'"),
     ],
 )
@@ -975,6 +994,13 @@ def test_right_setting_is_chosen(criterion, wrong, seed):
     broken = fit(make_search(grid=grid, criterion=within_cluster_scorer, random_state=seed))
     assert broken.best_params_ == {"quality": "collapsed"}
     assert clustering_accuracy(Y[TARGET], broken.predict(X[TARGET])) < 0.6
+
+
+@pytest.mark.parametrize("criterion", ["seed_stability", "nuclear_norm"])
+def test_one_cluster_for_all_rows_is_not_the_best(criterion):
+    search = fit(make_search(grid={"n_clusters": [1, 3]}, criterion=criterion))
+    assert search.best_params_ == {"n_clusters": 3}
+    assert search.cv_results_["mean_test_score"][0] == 0.0
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import scipy.sparse as sp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -108,6 +109,23 @@ def test_frame_beside_something_else_gives_an_array(convert):
     X, _, _ = stack_domains(convert[0](X_SRC), None, convert[1](X_TGT))
     assert type(X) is np.ndarray
     assert_array_equal(X, np.vstack([X_SRC, X_TGT]))
+
+
+@pytest.mark.parametrize("kinds", [(sp.csr_array, sp.csr_array), (sp.coo_matrix, sp.csc_array)])
+def test_sparse_rows_stay_sparse(kinds):
+    X, y, sample_domain = stack_domains(kinds[0](X_SRC), [0, 1, 1], kinds[1](X_TGT))
+    assert X.format == "csr"
+    assert_array_equal(X.toarray(), np.vstack([X_SRC, X_TGT]))
+    X_src, y_src, X_tgt, _ = unstack_domains(X, y, sample_domain)
+    assert_array_equal(X_src.toarray(), X_SRC)
+    assert_array_equal(X_tgt.toarray(), X_TGT)
+    assert y_src.tolist() == [0, 1, 1]
+    with pytest.raises(ValueError, match="got one of each"):
+        stack_domains(X_src, None, X_TGT)
+    with pytest.raises(ValueError, match="got 2 in X_src and 1 in X_tgt"):
+        stack_domains(X_src, None, X_tgt[:, :1])
+    with pytest.raises(ValueError, match="Expected rows in X_tgt, got none"):
+        stack_domains(X_src, None, X_tgt[:0])
 
 
 @pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
