@@ -22,6 +22,7 @@ from ..modules import last_layers, reverse_gradient
 _SLOPE = 10.0  # of the schedule by which the reversed gradient grows
 _GRAPH_NEIGHBORS = 5
 _SMALLEST_VARIANCE = 1e-5
+_NOT_DRAWN = -1e6  # a logit whose probability is 0, and finite, so that 0 times it is 0
 
 
 class ClassificationCriterion(nn.Module):
@@ -158,11 +159,16 @@ class TransferCriterion(nn.Module):
         """Entropies over both sets of classes, and the metric cross-entropy of the shots."""
         n_classes = self.n_target_classes
         members = one_hot(y_shots, n_classes).to(z.dtype)  # (n_shots, n_classes)
-        centers = members.T @ z_shots / members.sum(0).clamp_min(1).unsqueeze(1)
+        counts = members.sum(0)
+        centers = members.T @ z_shots / counts.clamp_min(1).unsqueeze(1)
+
+        def similarity(rows):  # not to classes of which no row was drawn
+            return support_similarity(rows, centers).masked_fill(counts == 0, _NOT_DRAWN)
+
         return (
             entropy_loss(support_similarity(z, self.source_centers), self.source_temperature)
-            + entropy_loss(support_similarity(z, centers), self.target_temperature)
-            + classification_loss(support_similarity(z_shots, centers), y_shots)
+            + entropy_loss(similarity(z), self.target_temperature)
+            + classification_loss(similarity(z_shots), y_shots)
         )
 
 

@@ -132,6 +132,8 @@ class JointCriterion(nn.Module):
 
     def is_settled(self, progress):
         """Whether the terms are what they will be at the end, so that training may stop."""
+        if self.objective.is_scheduled:
+            return False
         return not self.compares_views or self._early_factor(_FIRST_SOFTNESS, progress) == 1.0
 
     def _early_factor(self, first, progress):

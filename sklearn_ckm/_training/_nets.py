@@ -461,11 +461,12 @@ class FineTuningNet(PhaseNet):
     @torch.no_grad()
     def _remember_farthest(self, index, z, step):
         """Keep, of all rows of the epoch, those farthest from their own centre when last drawn."""
-        distances = step.distances.detach().amin(1)
+        drawn = index, step.distances.detach().amin(1), z
         if self._farthest is not None:
-            is_new = torch.isin(self._farthest[0], index, invert=True)
-            before = [kept[is_new] for kept in self._farthest]
-            index, distances, z = map(torch.cat, zip((index, distances, z), before, strict=True))
+            drawn = map(torch.cat, zip(drawn, self._farthest, strict=True))
+        index, distances, z = drawn
+        is_repeat = (index[:, None] == index).tril(-1).any(1)  # within a batch, too
+        index, distances, z = index[~is_repeat], distances[~is_repeat], z[~is_repeat]
         k = min(len(self.module_.centers.positions), len(z))
         rows = distances.topk(k).indices
         self._farthest = index[rows], distances[rows], z[rows]

@@ -97,14 +97,18 @@ class BaseSourcePretrained(DomainInputMixin, BaseDeepEstimator):
     def _pretrain_source(self, model, run):
         """Train encoder and classifier on the labelled source rows."""
         seed = phase_seed(run.seed, "pretrain")
+        source, labels = run.data.source, run.data.y_source
+        is_labelled = labels >= 0
+        if not is_labelled.all():
+            source, labels = source[is_labelled], labels[is_labelled]
         batches = DomainBatches(
-            run.data.source,
+            source,
             batch_size=run.settings.batch_size,
             generator=make_generator(seed, run.settings.device),
         )
         return run_phase(
             model,
-            ClassificationCriterion(run.data.y_source),
+            ClassificationCriterion(labels),
             batches,
             run.settings,
             phase="pretrain",

@@ -50,6 +50,7 @@ class BaseClusteringObjective(BaseEstimator):
 
     reseed_empty = False  # whether centres without rows are moved, see ConcreteKMeansObjective
     moves_centers = False  # whether move_centers is called after each update
+    is_scheduled = False  # whether a setting changes over the epochs, of which all are run then
 
     def check_settings(self) -> None:
         """Raise ``ValueError`` where a setting makes no sense; called once per fit."""

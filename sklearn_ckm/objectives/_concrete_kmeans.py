@@ -8,7 +8,7 @@ import torch
 from ..losses import concrete_kmeans_loss, squared_distances, straight_through_assignment
 from ..losses._concrete_kmeans import ESTIMATORS, FORMS
 from ._base import BaseClusteringObjective, ClusteringStep, current_temperature
-from ._schedules import Schedule, check_schedule, scheduled
+from ._schedules import Schedule, check_schedule, is_schedule, scheduled
 
 
 class ConcreteKMeansObjective(BaseClusteringObjective):
@@ -26,15 +26,16 @@ class ConcreteKMeansObjective(BaseClusteringObjective):
     ----------
     form : {"A", "B"}, default="B"
         ``"A"`` is the loss as printed in the paper, :math:`\\|z - hM\\|^2`; ``"B"`` is
-        :math:`\\sum_j h_j \\|z - \\mu_j\\|^2`. They agree in value and differ in the gradient
-        through the assignment.
+        :math:`\\sum_j h_j \\|z - \\mu_j\\|^2`. For one-hot rows they agree in value and differ in
+        the gradient through the assignment.
     estimator : {"gumbel", "straight-through", "reinmax", "detached", "soft"}, default="reinmax"
         The backward pass, see :func:`~sklearn_ckm.losses.straight_through_assignment`.
         ``"gumbel"`` is the paper's, ``"detached"`` the gradient of mini-batch k-means, ``"soft"``
-        the exact expectation (soft k-means).
+        the exact expectation, whose rows are not one-hot: with form B it is soft k-means.
     relaxation : float, pair of floats or callable, default=1.0
         Temperature tau of the relaxed backward pass. A pair is a start and an end, interpolated
-        geometrically over the epochs; a callable maps the progress in [0, 1) to a value.
+        geometrically over the epochs, all of which are run then (`tol` has no effect); a
+        callable maps the progress in [0, 1) to a value.
     noise : float, pair of floats or callable, default=0.0
         Scale nu of the Gumbel noise; a pair is interpolated linearly. 1 draws assignments with
         the probabilities of the logits, as in the paper; 0 takes the nearest centre, as prediction
@@ -88,6 +89,11 @@ class ConcreteKMeansObjective(BaseClusteringObjective):
         self.relaxation = relaxation
         self.noise = noise
         self.reseed_empty = reseed_empty
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether a setting changes over the epochs, of which all are run then."""
+        return is_schedule(self.relaxation) or is_schedule(self.noise)
 
     def check_settings(self) -> None:
         """Raise ``ValueError`` where a setting makes no sense.

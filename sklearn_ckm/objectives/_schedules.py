@@ -18,6 +18,11 @@ def check_schedule(value, name, *, is_valid, wanted):
         )
 
 
+def is_schedule(value):
+    """Whether a setting changes over the epochs."""
+    return callable(value) or isinstance(value, (tuple, list))
+
+
 def scheduled(value, progress, *, geometric=False):
     """Value of a setting when the share `progress` of the epochs is done.
 
@@ -36,7 +41,7 @@ def scheduled(value, progress, *, geometric=False):
     """
     if callable(value):
         return float(value(progress))
-    if not isinstance(value, (tuple, list)):
+    if not is_schedule(value):
         return float(value)
     start, end = value
     if geometric:

@@ -7,7 +7,7 @@ import torch
 
 from ..losses import soft_kmeans_loss, squared_distances
 from ._base import BaseClusteringObjective, ClusteringStep, current_temperature
-from ._schedules import Schedule, check_schedule, scheduled
+from ._schedules import Schedule, check_schedule, is_schedule, scheduled
 
 
 class SoftKMeansObjective(BaseClusteringObjective):
@@ -24,8 +24,8 @@ class SoftKMeansObjective(BaseClusteringObjective):
     ----------
     sharpness : float, pair of floats or callable, default=1.0
         The factor alpha on the logits. A pair is a start and an end, interpolated geometrically
-        over the epochs; a callable maps the progress in [0, 1) to a value. Large values approach
-        the hard k-means loss.
+        over the epochs, all of which are run then; a callable maps the progress in [0, 1) to a
+        value. Large values approach the hard k-means loss.
 
     See Also
     --------
@@ -53,6 +53,11 @@ class SoftKMeansObjective(BaseClusteringObjective):
 
     def __init__(self, *, sharpness: Schedule = 1.0) -> None:
         self.sharpness = sharpness
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether a setting changes over the epochs, of which all are run then."""
+        return is_schedule(self.sharpness)
 
     def check_settings(self) -> None:
         """Raise ``ValueError`` where a setting makes no sense.

@@ -69,6 +69,22 @@ def test_first_phase_is_the_training_of_a_source_classifier():
     assert not np.allclose(start.transform(X_TGT), expected, atol=1e-2)
 
 
+def test_first_phase_draws_labelled_rows_alone(monkeypatch):
+    few, drawn = np.where(np.arange(len(X_SRC)) % 12 == 0, Y_SRC, np.nan), []
+
+    def note(self, model, batch, progress, generator):
+        drawn.append(self.labels[batch.target_index])
+        return forward(self, model, batch, progress, generator)
+
+    forward = _adaptation_criteria.ClassificationCriterion.forward
+    monkeypatch.setattr(_adaptation_criteria.ClassificationCriterion, "forward", note)
+    clusterer(batch_size=4, max_epochs=0).fit(X_SRC, few, X_tgt=X_TGT)
+    assert torch.cat(drawn).min() == 0
+    n_labelled = np.isfinite(few).sum()
+    assert len(torch.cat(drawn)) >= 3 * n_labelled
+    assert len(torch.cat(drawn)) < 3 * (n_labelled + 4)
+
+
 @pytest.mark.parametrize("n_clusters", [1, 2, 3])
 def test_without_the_second_phase_it_is_kmeans_on_the_source_features(n_clusters):
     model = fit(n_clusters=n_clusters, max_epochs=0)

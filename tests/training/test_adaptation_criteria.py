@@ -254,6 +254,19 @@ def test_transfer_equals_the_sum_computed_by_hand(weights, temperatures):
     assert {name: name in terms for name in has_term} == has_term
 
 
+def test_class_of_which_no_row_was_drawn_has_no_part_in_the_transfer():
+    model, batch = make_transfer()
+    batch = batch._replace(y_shots=torch.tensor([0, 0, 2, 2]))  # of three classes
+    criterion = TransferCriterion(0.0, 1.0, 2.0, 1.5, SOURCE_CENTERS, 3)
+    z, z_shots = (model.encoder(batch.x)[rows] for rows in (ROWS["target"], ROWS["shots"]))
+    transfer_of_three = criterion._semantic_transfer(z, z_shots, batch.y_shots)
+    of_two = TransferCriterion(0.0, 1.0, 2.0, 1.5, SOURCE_CENTERS, 2)
+    expected = of_two._semantic_transfer(z, z_shots, torch.tensor([0, 0, 1, 1]))
+    assert transfer_of_three.item() == pytest.approx(expected.item(), rel=1e-6)
+    gradient = torch.autograd.grad(transfer_of_three, model.encoder.parameters())
+    assert all(part.isfinite().all() for part in gradient)
+
+
 def test_source_encoder_stays_bit_for_bit_even_with_batch_statistics():
     def make_encoder():
         return nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 3))

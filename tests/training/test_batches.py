@@ -117,6 +117,14 @@ def drawn_source_rows(y, *, n_epochs=40, **kwargs):
     return torch.cat([source_rows(b) for _ in range(n_epochs) for b in batches]).numpy()
 
 
+def test_each_pass_of_an_epoch_has_an_order_of_its_own():
+    batches = make_batches(40, 200, batch_size=8)  # five passes over the target
+    drawn = torch.cat([target_rows(batch) for batch in batches]).view(-1, 40)
+    assert len(drawn) == 5
+    assert len({tuple(order.tolist()) for order in drawn}) == 5
+    assert all(torch.equal(order.sort().values, torch.arange(40)) for order in drawn)
+
+
 def test_balanced_sampling_draws_every_class_and_every_row_of_it_alike():
     y = np.repeat([0, 1, 2], [900, 80, 20])
     classes = np.bincount(y[drawn_source_rows(y, is_balanced=True)])

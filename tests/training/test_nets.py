@@ -13,11 +13,15 @@ from sklearn_ckm import CKMDomainAdapter
 from sklearn_ckm._training._batches import DomainBatches
 from sklearn_ckm._training._criteria import JointCriterion
 from sklearn_ckm._training._history import epoch_records
-from sklearn_ckm._training._monitors import MONITORS
+from sklearn_ckm._training._monitors import MONITORS, ClusteringMonitors
 from sklearn_ckm._training._nets import FineTuningNet, PretrainingNet
 from sklearn_ckm._training._optimizers import resolve_optimizer
 from sklearn_ckm.modules import Centers, ClusteringModel
-from sklearn_ckm.objectives import BaseClusteringObjective, ConcreteKMeansObjective
+from sklearn_ckm.objectives import (
+    BaseClusteringObjective,
+    ConcreteKMeansObjective,
+    SoftKMeansObjective,
+)
 from sklearn_ckm.objectives._resolve import OBJECTIVES, resolve_objective
 from sklearn_ckm.utils._random import make_generator
 
@@ -246,6 +250,37 @@ def test_stops_when_no_label_changes():
     assert net.stop_reason == "converged"
     assert len(net.history) == 3  # the labels of the first epoch differ from the given ones
     assert [record["label_change"] == 0 for record in net.history] == [False, True, True]
+
+
+def test_only_still_epochs_in_a_row_count():
+    net = finetuning_net(tol=0.5, n_iter_no_change=2, max_epochs=20)
+    changes = iter([1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0])
+
+    def finish_epoch(self, n_batches, centers, finish=ClusteringMonitors.finish_epoch):
+        return {**finish(self, n_batches, centers), "label_change": next(changes)}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClusteringMonitors, "finish_epoch", finish_epoch)
+        net.fit(make_batches())
+    assert net.stop_reason == "converged"
+    assert len(net.history) == 7
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        ConcreteKMeansObjective(noise=(1.0, 0.0)),
+        ConcreteKMeansObjective(relaxation=lambda progress: 1.0),
+        SoftKMeansObjective(sharpness=(0.1, 10.0)),
+    ],
+)
+def test_a_schedule_runs_to_its_end(objective):
+    kwargs = {"lr": 1e-9, "tol": 2.0, "n_iter_no_change": 1, "max_epochs": 6}
+    net = finetuning_net(objective=objective, **kwargs).fit(make_batches())
+    assert net.stop_reason is None
+    assert len(net.history) == 6
+    constant = finetuning_net(objective=type(objective)(), **kwargs).fit(make_batches())
+    assert constant.stop_reason == "converged"
 
 
 def test_zero_tolerance_never_stops():
@@ -481,7 +516,7 @@ def test_target_labels_are_out_of_reach():
 
 
 def reseeding_net(
-    target, centers, *, reseed_empty=True, source=None, y_target=None, temperature=100.0
+    target, centers, *, reseed_empty=True, source=None, y_target=None, temperature=100.0, seed=0
 ):
     """A net whose embedding is its input, trained for one epoch at a tiny learning rate."""
     model = ClusteringModel(nn.Identity(), nn.Linear(2, 2), None, Centers(centers, temperature))
@@ -496,7 +531,7 @@ def reseeding_net(
         optimizer=partial(torch.optim.Adam, fused=True),
         verbose=0,
     )
-    kwargs = {"y_target": y_target, "batch_size": 8, "generator": make_generator(0, CPU)}
+    kwargs = {"y_target": y_target, "batch_size": 8, "generator": make_generator(seed, CPU)}
     return net.fit(DomainBatches(target, source, **kwargs))
 
 
@@ -552,13 +587,15 @@ def test_reseeding_is_off_by_default():
     torch.testing.assert_close(net.module_.centers.positions[2], centers[2], rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(30))
 @pytest.mark.parametrize("n_source", [None, 100])
-def test_several_empty_clusters_move_to_different_rows(n_source):
-    # With a larger source the rows of the target are drawn several times an epoch.
+def test_several_empty_clusters_move_to_different_rows(n_source, seed):
+    # With a larger source the rows of the target are drawn several times an epoch, and a batch
+    # may hold one of them twice.
     target, centers = blob_with_outlier()
     centers = torch.cat([centers, -centers[2:] + torch.tensor([[40.0, 0.0]])])
     source = None if n_source is None else torch.zeros(n_source, 2)
-    net = reseeding_net(target, centers, source=source)
+    net = reseeding_net(target, centers, source=source, seed=seed)
     positions = net.module_.centers.positions.detach()
     assert net.history[-1]["n_reseeded"] == 2
     assert all((target == positions[j]).all(1).any() for j in (2, 3))

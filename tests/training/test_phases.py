@@ -1,5 +1,6 @@
 import os
 
+import numpy as np
 import pytest
 import torch
 from sklearn.cluster import KMeans
@@ -121,6 +122,17 @@ def test_centers_start_at_kmeans():
     inertia = torch.cdist(z, centers).square().amin(1).sum().item()
     assert inertia == pytest.approx(best.inertia_, rel=1e-5)
     assert torch.equal(centers, start_centers(z, 4, seed=0))
+
+
+def test_centers_start_at_the_best_of_several_kmeans():
+    X, _ = make_blobs(400, centers=20, n_features=2, cluster_std=0.3, random_state=0)
+    z = torch.tensor(X, dtype=torch.float32)
+    single = [KMeans(20, n_init=1, random_state=seed).fit(X).inertia_ for seed in range(10)]
+    best = KMeans(20, n_init=50, random_state=0).fit(X).inertia_
+    assert np.median(single) > 1.2 * best  # most starts miss it
+    for seed in range(5):
+        inertia = torch.cdist(z, start_centers(z, 20, seed=seed)).square().amin(1).sum().item()
+        assert inertia == pytest.approx(best, rel=1e-3)
 
 
 def test_centers_start_on_a_sample_of_many_rows(monkeypatch):
