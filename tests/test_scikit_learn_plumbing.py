@@ -17,9 +17,12 @@ import pytest
 from numpy.testing import assert_array_equal
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import make_blobs
+from sklearn.ensemble import BaggingClassifier, VotingClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import rand_score
 from sklearn.model_selection import (
     GridSearchCV,
@@ -610,3 +613,40 @@ def test_code_of_the_page_runs_alike_with_and_without_routing(routing):
         again = clone(search).fit(names["X"], names["y"], sample_domain=names["d"])
     assert split_scores(again) == split_scores(search)
     assert_array_equal(again.best_estimator_[-1].labels_, search.best_estimator_[-1].labels_)
+
+
+# ensembles and calibration ----------------------------------------------------------------------
+
+
+def make_few():
+    """A stack whose target has eight labels a class, and a classifier that finds its classes."""
+    X, y = make_blobs(n_samples=160, centers=8 * np.eye(5), random_state=0)
+    shots = np.hstack([np.flatnonzero(y == c)[:8] for c in (3, 4)])
+    y_few = np.where((y < 3) | np.isin(np.arange(len(y)), shots), y, -1)
+    settings = {**SMALL, "n_clusters": None, "pretrain_epochs": 5, "max_epochs": 5}
+    model = CKMSemiSupervisedAdapter(**settings)
+    return X, y, y_few, np.where(y < 3, 1, -1), model
+
+
+@pytest.mark.parametrize("make", [lambda m: VotingClassifier([("one", m)]), BaggingClassifier])
+def test_ensembles_take_unlabelled_rows_for_a_class_today(make):
+    X, y, y_few, tags, model = make_few()
+    target = tags < 0
+    alone = model.fit(X, y_few, sample_domain=tags)
+    assert (alone.predict(X[target]) == y[target]).mean() > 0.95
+    with config_context(enable_metadata_routing=True):
+        ensemble = make(clone(model)).fit(X, y_few, sample_domain=tags)
+        assert -1 in ensemble.predict(X[target])
+
+
+def test_calibration_looks_for_all_classes_of_y_today():
+    X, y, y_few, tags, model = make_few()
+    folds = TargetSplit(2, sample_domain=tags, random_state=0)
+    calibrated = CalibratedClassifierCV(model, cv=folds).fit(X, y_few, sample_domain=tags)
+    assert calibrated.classes_.tolist() == [-1, 0, 1, 2, 3, 4]
+    assert (calibrated.predict(X[tags < 0]) == y[tags < 0]).mean() < 0.7
+    others = (tags < 0) & (y_few == -1)
+    frozen = FrozenEstimator(model.fit(X, y_few, sample_domain=tags))
+    calibrated = CalibratedClassifierCV(frozen).fit(X[others], y[others])
+    assert calibrated.classes_.tolist() == [3, 4]
+    assert (calibrated.predict(X[others]) == y[others]).mean() > 0.95

@@ -76,7 +76,7 @@ class DomainAdversarialClusterer(BaseFeatureClusterer):
 
     See Also
     --------
-    sklearn_ckm.CKMDomainAdapter : Clusters the target while the network is trained, and aligns nothing.
+    sklearn_ckm.CKMDomainAdapter : Clusters the target while the network is trained; no alignment.
 
     Notes
     -----

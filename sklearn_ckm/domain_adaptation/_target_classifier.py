@@ -8,7 +8,14 @@ from sklearn.utils import metadata_routing
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from ..utils._domains import check_target_rows
-from ..utils._labels import UNLABELLED, check_labels, encode_labels, unlabelled_beside
+from ..utils._labels import (
+    UNLABELLED,
+    check_labels,
+    check_same_kind,
+    encode_labels,
+    find_marked,
+    unlabelled_beside,
+)
 from ..utils._warnings import warn_user
 from ._domain_input import DomainInputMixin
 
@@ -20,6 +27,19 @@ def _warn_of_column(y):
             "A column-vector y was passed when a 1d array was expected. Change the shape of y to "
             "(n_samples,), for example with y.ravel().",
             DataConversionWarning,
+        )
+
+
+def _warn_of_marks(classes):
+    """Say that -1 is a class of a plain ``fit``, where it looks like the mark of "unlabelled".
+
+    As a number beside one other it is how many write two classes.
+    """
+    marked = find_marked(classes, UNLABELLED)
+    if marked.any() and (len(classes) > 2 or isinstance(classes[marked][0], str)):
+        warn_user(
+            "y has -1, which is taken for a class where neither X_tgt nor sample_domain is given. "
+            "Give one of them, or None in place of -1, if such rows are unlabelled."
         )
 
 
@@ -47,16 +67,8 @@ class TargetClassifierMixin(DomainInputMixin, ClassifierMixin):
         _warn_of_column(y)
         _warn_of_column(y_tgt)
         domains = self._read_domains(X, y, X_tgt, y_tgt, sample_domain)
-        is_plain = X_tgt is None and sample_domain is None
-        if (
-            is_plain
-            and len(domains.target_classes) > 2
-            and UNLABELLED in domains.target_classes.tolist()
-        ):
-            warn_user(
-                "y has -1, which is taken for a class where neither X_tgt nor sample_domain is "
-                "given. Give one of them, or None in place of -1, if such rows are unlabelled."
-            )
+        if X_tgt is None and sample_domain is None:
+            _warn_of_marks(domains.target_classes)
         if domains.y_target is None or not len(domains.target_classes):
             raise ValueError(
                 f"Expected at least one labelled target row for {type(self).__name__}, got none "
@@ -125,6 +137,7 @@ class TargetClassifierMixin(DomainInputMixin, ClassifierMixin):
         if sample_weight is not None:
             sample_weight = sample_weight[counts][is_labelled]
         truth = classes[codes[is_labelled]]
+        check_same_kind(truth, self.classes_)
         if truth.dtype.kind != predicted.dtype.kind:  # names of different types: compared as such
             truth, predicted = truth.astype(object), predicted.astype(object)
         return float(np.average(truth == predicted, weights=sample_weight))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import sklearn.metrics
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.cluster import KMeans
 from sklearn.utils import _safe_indexing
 from sklearn.utils.metadata_routing import MetadataRequest
@@ -16,7 +16,7 @@ from sklearn.utils.validation import _num_samples
 from .. import metrics
 from .._base import BaseDeepEstimator
 from ..utils._domains import check_target_rows
-from ..utils._labels import UNLABELLED, check_labels, encode_labels
+from ..utils._labels import UNLABELLED, check_labels, check_same_kind, encode_labels
 from ..utils._random import fixed_sample
 from ..utils._tag_params import reach_last_estimator
 
@@ -221,21 +221,32 @@ class TargetScorer(BaseDomainScorer):
                 f"Expected a labelled target row to score, got none among {len(rows)}. "
                 "make_label_free_scorer needs none."
             )
-        predicted = estimator.predict(_safe_indexing(X, rows[is_labelled]))
+        predicted = np.asarray(estimator.predict(_safe_indexing(X, rows[is_labelled])))
         truth = classes[codes[is_labelled]]
-        truth, predicted = _as_comparable(truth, np.asarray(predicted))
-        return self.sign * float(self.metric(truth, predicted, **(self.kwargs or {})))
+        if is_classifier(estimator):
+            check_same_kind(truth, np.asarray(getattr(estimator, "classes_", predicted)))
+        truth, predicted, kwargs = _as_comparable(truth, predicted, self.kwargs or {})
+        return self.sign * float(self.metric(truth, predicted, **kwargs))
 
 
-def _as_comparable(truth, predicted):
-    """Labels of one type as they are; others, such as names beside a -1, as common indices."""
-    if truth.dtype.kind == predicted.dtype.kind != "O":
-        return truth, predicted
+def _as_comparable(truth, predicted, kwargs):
+    """Labels of one type as they are; others, such as names beside a -1, as common indices.
+
+    Labels among the metric's keywords become indices with them.
+    """
+    kinds = {truth.dtype.kind, predicted.dtype.kind}
+    if kinds <= set("biuf") or (len(kinds) == 1 and kinds != {"O"}):
+        return truth, predicted, kwargs
     known = {}
     codes = [
         known.setdefault(label, len(known)) for y in (truth, predicted) for label in y.tolist()
     ]
-    return np.array(codes[: len(truth)]), np.array(codes[len(truth) :])
+    kwargs = dict(kwargs)
+    if "pos_label" in kwargs:
+        kwargs["pos_label"] = known.setdefault(kwargs["pos_label"], len(known))
+    if kwargs.get("labels") is not None:
+        kwargs["labels"] = [known.setdefault(label, len(known)) for label in kwargs["labels"]]
+    return np.array(codes[: len(truth)]), np.array(codes[len(truth) :]), kwargs
 
 
 class LabelFreeScorer(BaseDomainScorer):
@@ -324,6 +335,11 @@ def _on_probabilities(score):
     return lambda estimator, X: score(np.asarray(estimator.predict_proba(X)))
 
 
+def _several_clusters_norm(p):
+    """Nuclear norm, and 0 for one cluster, which would score best of all."""
+    return metrics.nuclear_norm_score(p) if p.shape[1] > 1 else 0.0
+
+
 # by name: the function, and the method of the estimator that it reads beside predict
 LABEL_FREE_CRITERIA = {
     "information_maximization": (
@@ -331,7 +347,7 @@ LABEL_FREE_CRITERIA = {
         "predict_proba",
     ),
     "neighborhood_agreement": (_neighborhood_agreement, "predict"),
-    "nuclear_norm": (_on_probabilities(metrics.nuclear_norm_score), "predict_proba"),
+    "nuclear_norm": (_on_probabilities(_several_clusters_norm), "predict_proba"),
     "silhouette": (_silhouette, "transform"),
     "soft_neighborhood_density": (
         _on_probabilities(metrics.soft_neighborhood_density_score),

@@ -47,6 +47,8 @@ def check_labels(y, n_samples, name="y"):
     """
     if isinstance(y, torch.Tensor):
         y = y.detach().cpu()
+    if isinstance(y, np.ma.MaskedArray):
+        y = np.where(np.ma.getmaskarray(y), None, y.data.astype(object))
     if isinstance(y, (list, tuple)):
         y = np.asarray(y, dtype=object)  # strings and ints together would become strings
     y = np.asarray(y)
@@ -122,6 +124,26 @@ def unlabelled_beside(classes):
         -1, but None where that, or its text, is the name of a class.
     """
     return None if find_marked(np.asarray(classes), UNLABELLED).any() else UNLABELLED
+
+
+def check_same_kind(y, classes):
+    """Raise ``ValueError`` where labels are text and the classes numbers, or the reverse.
+
+    No label would equal a class, and every score would be 0.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+        Labels, none of them missing.
+    classes : ndarray of shape (n_classes,)
+        Names of the classes.
+    """
+    are_text = [{isinstance(label, str) for label in labels.tolist()} for labels in (y, classes)]
+    if are_text in ([{True}, {False}], [{False}, {True}]):
+        raise ValueError(
+            "Mix of label input types (string and number): expected labels like the classes "
+            f"{classes.tolist()}, got {y[:3].tolist()} ... in y. Convert them to one type."
+        )
 
 
 def encode_labels(y, name="y", *, unlabelled=None):

@@ -400,6 +400,29 @@ def test_without_domains_every_row_is_target_and_labelled_rows_source():
 
 
 @ANY_CENTERS
+@pytest.mark.parametrize("names", [["-1", "a"], ["-1", "a", "b"]])
+def test_without_domains_minus_one_as_text_is_a_class_with_a_warning(names):
+    y = np.array(names)[np.arange(len(X)) % len(names)]
+    with pytest.warns(UserWarning, match="y has -1, which is taken for a class"):
+        model = adapter(**UNTRAINED).fit(X, y)
+    assert model.classes_.tolist() == names
+
+
+def test_masked_labels_are_unlabelled(fitted):
+    masked = np.ma.masked_array(np.where(Y_FEW == -1, 7, Y_FEW), mask=Y_FEW == -1)
+    assert_same_model(fit(masked), fitted)
+
+
+def test_score_of_labels_that_can_equal_no_class_raises(fitted):
+    with pytest.raises(ValueError, match=r"Mix of label input types.*\[3, 4\], got \['3'"):
+        fitted.score(X_TGT, Y_TGT.astype(str))
+    by_name = fit(np.where(Y_FEW == -1, "-1", Y_FEW.astype(str)))
+    with pytest.raises(ValueError, match="Mix of label input types"):
+        by_name.score(X_TGT, Y_TGT)
+    assert by_name.score(X_TGT, Y_TGT.astype(str)) == fitted.score(X_TGT, Y_TGT)
+
+
+@ANY_CENTERS
 def test_without_domains_minus_one_is_a_class():
     # The start, one centre between the two groups of this class, gets about half right.
     y = np.hstack([Y_SRC, np.full(40, -1)])

@@ -8,7 +8,7 @@ from _cheap import CheapClusterer, within_cluster_scorer
 from numpy.testing import assert_array_equal
 from sklearn import config_context
 from sklearn import metrics as sklearn_metrics
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import make_blobs
 from sklearn.impute import SimpleImputer
 from sklearn.metrics import adjusted_rand_score, rand_score, silhouette_score
@@ -208,6 +208,58 @@ def test_names_beside_others_are_compared_as_names(truth, predicted):
     known = [a == b for a, b in zip(truth.tolist(), predicted.tolist(), strict=True)]
     assert score == np.mean(known)
     assert make_target_scorer("rand")(Names(predicted), column([0] * 4), truth) < 1
+
+
+class Said(ClassifierMixin, BaseEstimator):
+    """A fitted classifier that answers what it is given."""
+
+    def __init__(self, answers):
+        self.answers = answers
+
+    def predict(self, X):
+        return self.answers
+
+
+def said(answers, classes=None):
+    estimator = Said(answers)
+    estimator.classes_ = np.unique(answers) if classes is None else np.array(classes, object)
+    return estimator
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float64, bool])
+def test_numbers_of_any_dtype_are_compared_as_they_are(dtype):
+    truth, answers = np.array([1, 0, 0, 1, 1]), np.array([1, 1, 0, 1, 0])
+    expected = sklearn_metrics.f1_score(truth, answers)
+    assert make_target_scorer("f1")(said(answers.astype(dtype)), X[:5], truth) == expected
+
+
+def test_labels_of_the_metric_are_those_of_the_rows():
+    truth = np.array(["pos", "neg", "neg", "pos", "neg"])
+    answers = np.array(["pos", "neg", -1, "neg", "pos"], dtype=object)
+    estimator = said(answers, ["neg", "pos", -1])
+    scorer = make_target_scorer(
+        sklearn_metrics.precision_score, labels=["pos"], average="macro", zero_division=0.0
+    )
+    assert scorer(estimator, X[:5], truth) == 0.5
+    binary = np.array(["pos", "neg", "neg", "neg", "pos"], dtype=object)
+    scorer = make_target_scorer(sklearn_metrics.f1_score, pos_label="pos")
+    assert scorer(said(binary, ["neg", "pos"]), X[:5], truth) == 0.5
+
+
+@pytest.mark.parametrize("kind", [str, int])
+def test_labels_that_can_equal_no_class_raise(kind):
+    truth, answers = np.array([1, 0, 1]), np.array([1, 0, 0])
+    other = int if kind is str else str
+    with pytest.raises(ValueError, match="Mix of label input types"):
+        make_target_scorer("accuracy")(said(answers.astype(kind)), X[:3], truth.astype(other))
+
+
+def test_one_cluster_is_not_the_best_nuclear_norm(fitted):
+    class One(CheapClusterer):
+        def predict_proba(self, X):
+            return np.ones((len(X), 1))
+
+    assert make_label_free_scorer("nuclear_norm")(One(1).fit(X), X) == 0.0
 
 
 @pytest.mark.parametrize(
