@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _get_feature_names, check_is_fitted, validate_data
 from skorch.callbacks.scoring import ScoringBase
 
 from ._training._batches import resolve_batch_size
@@ -36,6 +36,14 @@ def _check_callbacks(callbacks):
                 f"Expected 'callbacks' without {type(callback).__name__}, which scores predictions "
                 "for labels, of which this training makes none. The losses of each epoch are in "
                 "history_, where other callbacks can monitor them."
+            )
+        monitor = getattr(callback, "monitor", None)
+        if isinstance(monitor, str) and monitor.startswith("valid_"):
+            name = type(callback).__name__
+            raise ValueError(
+                f"Expected 'callbacks' that monitor what is recorded, got {name} with "
+                f"monitor={monitor!r}: there is no validation set. Use {name}(monitor="
+                f"'{monitor.replace('valid_', 'train_', 1)}') or another column of history_."
             )
     return callbacks
 
@@ -148,7 +156,10 @@ class BaseDeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
 
     def _check_rows(self, X, *, reset, name="X"):
         """Return validated rows; `reset` learns the shape of a sample, else it must hold."""
-        X, shape = as_rows(X, self.image_shape, name)
+        given = X
+        X, shape = as_rows(X, self.image_shape if reset else None, name)
+        if reset:
+            self._check_kept_names(X)
         if not reset and shape is not None and shape != self._input_shape:
             raise ValueError(
                 f"Expected samples of shape {self._input_shape}, got images of shape {shape} in "
@@ -166,7 +177,20 @@ class BaseDeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             if shape is not None:
                 check_layout(shape, name)
             self._input_shape = shape or (X.shape[1],)
+            self._is_flat = len(given.shape if hasattr(given, "shape") else np.shape(given)) == 2
         return X
+
+    def _check_kept_names(self, X):
+        """A warm start goes on with a network that knows the features by their places."""
+        is_continued = getattr(self, "warm_start", False) and hasattr(self, "_net")
+        before, names = getattr(self, "feature_names_in_", None), _get_feature_names(X)
+        is_named = before is not None and names is not None
+        if is_continued and is_named and not np.array_equal(before, names):
+            raise ValueError(
+                "Expected the feature names of the fit that warm_start continues, in the same "
+                f"order, got {names.tolist()} after {before.tolist()}. Select the columns by name, "
+                "or set warm_start=False."
+            )
 
     def _training_settings(self, device, X_target, X_source=None):
         """Resolve the parameters that the phases need."""

@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
-from skorch.callbacks import BatchScoring, Callback, EpochScoring
+from skorch.callbacks import BatchScoring, Callback, Checkpoint, EarlyStopping, EpochScoring
 
 from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans
 from sklearn_ckm.augmentation import ImageAugmentation
@@ -363,6 +363,24 @@ def test_callback_that_scores_predictions_raises(kind):
     callback = ("scores", kind(lambda net, X, y: 0.0, name="score"))
     with pytest.raises(ValueError, match=f"without {kind.__name__}, .* in history_, where"):
         adapter(callbacks=[callback]).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+
+
+@pytest.mark.parametrize(
+    ("callback", "advice"),
+    [
+        (EarlyStopping(), r"EarlyStopping\(monitor='train_loss'\)"),
+        (("kept", Checkpoint()), r"Checkpoint\(monitor='train_loss_best'\)"),
+    ],
+)
+def test_callback_that_monitors_a_validation_raises(callback, advice):
+    with pytest.raises(ValueError, match=f"there is no validation set. Use {advice}"):
+        adapter(callbacks=[callback]).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+
+
+def test_list_of_images_of_several_shapes_raises(make):
+    images = [np.zeros((1, 8, 8)), np.zeros((1, 8, 4))]
+    with pytest.raises(ValueError, match=r"one shape in X, got a list.*ImageFormatter brings"):
+        make().fit(images, [0, 1])
 
 
 def test_optimiser_that_wants_the_loss_several_times_raises():

@@ -263,7 +263,12 @@ class FittedClusterer:
             return classes.tolist()
         n_named = len(classes) if len(classes) == n_clusters else len(classes) - 1
         names = classes[:n_named].tolist()
-        return names + [f"{classes[-1]} ({i})" for i in range(n_named, n_clusters)]
+        for i in range(n_named, n_clusters):
+            name = f"{classes[-1]} ({i})"
+            while name in names:  # a class of that name
+                name += "'"
+            names.append(name)
+        return names
 
     def _method(self, name):
         if not hasattr(self.last, name):

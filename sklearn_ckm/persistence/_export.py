@@ -191,8 +191,7 @@ def to_exported_program(estimator: Any) -> torch.export.ExportedProgram:
 def _example_rows(estimator):
     """Rows of the shape and dtype that the graph reads."""
     scaler = estimator._scaler
-    is_image = scaler.is_image and estimator.image_shape is None
-    shape = scaler.input_shape if is_image else (estimator.n_features_in_,)
+    shape = (estimator.n_features_in_,) if estimator._is_flat else scaler.input_shape
     dtype = torch.uint8 if scaler.is_uint8_ else torch.float32
     return torch.zeros(_EXAMPLE_ROWS, *shape, dtype=dtype)
 

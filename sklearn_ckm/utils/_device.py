@@ -44,11 +44,11 @@ def resolve_device(device):
             )
         return torch.device("cuda", index)
     try:
-        torch.empty(0, device=resolved).cpu()
-    except (RuntimeError, NotImplementedError, AssertionError) as error:
+        torch.empty(0, dtype=torch.float64, device=resolved).cpu()  # some sums are of float64
+    except (RuntimeError, NotImplementedError, AssertionError, TypeError) as error:
         raise ValueError(
-            f"Expected an available device, got {device!r}, where torch cannot keep a tensor. Use "
-            "device='auto' or 'cpu'."
+            f"Expected an available device, got {device!r}, where torch cannot keep a float64 "
+            "tensor. Use device='auto' or 'cpu'."
         ) from error
     return resolved
 

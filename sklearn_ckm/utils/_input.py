@@ -51,7 +51,13 @@ def as_rows(X, image_shape, name="X"):
         X = X.detach().cpu()
         X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
     if isinstance(X, (list, tuple)):
-        X = np.asarray(X)
+        try:
+            X = np.asarray(X)
+        except ValueError as error:
+            raise ValueError(
+                f"Expected samples of one shape in {name}, got a list of different ones. "
+                "sklearn_ckm.preprocessing.ImageFormatter brings images to one form."
+            ) from error
     shape = np.shape(X) if hasattr(X, "shape") else ()
     if len(shape) == 4:
         if image_shape is not None and tuple(image_shape) != tuple(shape[1:]):

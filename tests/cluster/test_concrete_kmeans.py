@@ -14,8 +14,9 @@ from sklearn.datasets import load_digits, make_blobs
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, Checkpoint, EarlyStopping
 
-from sklearn_ckm import ConcreteKMeans
+from sklearn_ckm import ConcreteKMeans, _deep_clusterer
 from sklearn_ckm._training import _nets
+from sklearn_ckm._training._criteria import JointCriterion
 from sklearn_ckm._training._divergence import DivergenceError
 from sklearn_ckm.metrics import clustering_accuracy, neighborhood_agreement_score
 from sklearn_ckm.objectives import ConcreteKMeansObjective
@@ -351,6 +352,20 @@ def test_warm_start_keeps_the_scale_of_the_first_fit():
     assert_array_equal(model.transform(X), z)
 
 
+def test_only_the_first_fit_of_a_warm_start_starts_soft(monkeypatch):
+    criteria = []
+
+    def note(*args, **kwargs):
+        criteria.append(JointCriterion(*args, **kwargs))
+        return criteria[-1]
+
+    monkeypatch.setattr(_deep_clusterer, "JointCriterion", note)
+    model = concrete(warm_start=True).fit(X)
+    model.fit(X)
+    model.set_params(warm_start=False).fit(X)
+    assert [criterion.starts_soft for criterion in criteria] == [True, False, True]
+
+
 @pytest.mark.parametrize("changed", [{"n_clusters": 4}, {"n_components": 2}])
 def test_warm_start_refuses_another_architecture(changed):
     model = concrete(warm_start=True).fit(X)
@@ -364,6 +379,17 @@ def test_warm_start_refuses_another_number_of_features():
     model = concrete(warm_start=True).fit(X)
     with pytest.raises(ValueError, match=r"warm_start|n_features|features"):
         model.fit(X[:, :4])
+
+
+def test_warm_start_refuses_the_columns_in_another_order():
+    frame = pd.DataFrame(X, columns=list("abcde"))
+    model = concrete(warm_start=True).fit(frame)
+    with pytest.raises(ValueError, match=r"feature names.*\['e', 'd', 'c', 'b', 'a'\] after"):
+        model.fit(frame[list("edcba")])
+    assert model.feature_names_in_.tolist() == list("abcde")
+    assert_array_equal(model.fit(frame).labels_, model.predict(frame))
+    model.set_params(warm_start=False).fit(frame[list("edcba")])
+    assert model.feature_names_in_.tolist() == list("edcba")
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

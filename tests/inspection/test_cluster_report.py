@@ -1,3 +1,4 @@
+import copy
 import inspect
 import sys
 import typing
@@ -163,6 +164,14 @@ def test_clusters_of_a_semi_supervised_model_have_its_names(named, data):
     clusters = named.predict_cluster(data.X_tgt)
     sizes = [row["size"] for row in report["clusters"].values()]
     assert sizes == np.bincount(clusters, minlength=3).tolist()
+
+
+def test_cluster_without_a_name_does_not_take_that_of_a_class(named, data):
+    taken = copy.copy(named)
+    taken.classes_ = np.array(["unknown (1)", "unknown"], dtype=object)
+    report = report_of(data.X_tgt, model=taken)
+    assert list(report["clusters"]) == ["unknown (1)", "unknown (1)'", "unknown (2)"]
+    assert sum(row["size"] for row in report["clusters"].values()) == len(data.X_tgt)
 
 
 TEXT = """\

@@ -255,7 +255,7 @@ def test_missing_library_is_named(missing, monkeypatch, tmp_path):
         return import_module(name, *args)
 
     monkeypatch.setattr(importlib, "import_module", fail)
-    with pytest.raises(ImportError, match=r'pip install "sklearn-ckm\[export\]"'):
+    with pytest.raises(ImportError, match="pip install onnx onnxscript"):
         to_onnx(model, tmp_path / "model.onnx")
 
 
@@ -268,3 +268,14 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     with pytest.raises(TypeError, match=r"Expected an estimator of sklearn_ckm, got Pipeline"):
         to_exported_program(pipeline)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_of_the_fit_are_exported_whatever_image_shape_is_set_afterwards():
+    flat = IMAGES.reshape(40, -1)
+    model = fit(ConcreteKMeans, X=flat, encoder="conv", image_shape=(2, 8, 9))
+    expected = model.predict(flat)
+    for image_shape in (None, (1, 8, 18)):
+        model.set_params(image_shape=image_shape)
+        assert_array_equal(model.predict(flat), expected)
+        labels, *_ = to_exported_program(model).module()(torch.from_numpy(flat))
+        assert_array_equal(labels.numpy(), expected)

@@ -43,6 +43,15 @@ def test_other_accelerator_that_is_not_there_raises():
         resolve_device("mps")
 
 
+def test_device_without_float64_raises(monkeypatch):
+    def empty(*args, **kwargs):
+        raise TypeError("Cannot convert a tensor to float64")
+
+    monkeypatch.setattr(torch, "empty", empty)
+    with pytest.raises(ValueError, match="got 'cpu', where torch cannot keep a float64 tensor"):
+        resolve_device("cpu")
+
+
 def test_device_of_a_fit_that_is_gone_is_replaced_with_a_warning(monkeypatch):
     assert resolve_kept_device("cpu") == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
@@ -26,6 +29,21 @@ def test_warning_points_at_the_line_of_the_user(call):
     with pytest.warns(ConvergenceWarning, match="centres that cannot be trusted") as caught:
         CALLS[call](POINT)
     assert {warning.filename for warning in caught} == {__file__}
+
+
+def test_warning_of_a_process_points_into_the_package():
+    code = f"""
+import numpy as np
+from sklearn.model_selection import GridSearchCV
+from sklearn_ckm import ConcreteKMeans
+model = ConcreteKMeans(2, **{SETTINGS}, random_state=0)
+search = GridSearchCV(model, {{"lambda_clustering": [0.1, 0.2]}}, cv=2, n_jobs=2, refit=False)
+search.fit(np.ones((40, 3)))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    places = [line for line in run.stderr.splitlines() if "ConvergenceWarning" in line]
+    assert places
+    assert all("sklearn_ckm" in place.split(":")[0] for place in places)
 
 
 def test_category_and_message_are_kept():
