@@ -71,6 +71,7 @@ SHORT_STARTS = {"n_init": 3, "pretrain_epochs": 20, "max_epochs": 40}  # about a
 PARTS = {
     "accuracy": {
         "defaults": DEFAULT,
+        "three starts": Arm({"n_init": 3}),
         "three starts of 20 + 40 epochs": Arm(SHORT_STARTS),
         "defaults, 2 labels a class": Arm(n_shots=2),
     },
