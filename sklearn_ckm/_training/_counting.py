@@ -111,7 +111,13 @@ def shared_information(
         ``balance``, less the cross-entropy ``consistency``, both of the last epoch. 0 where the
         training diverges.
     """
-    pretrained = copy.deepcopy(pretrained)  # training moves the optimiser's state as well
+    try:
+        pretrained = copy.deepcopy(pretrained)  # training moves the optimiser's state as well
+    except (RuntimeError, TypeError) as error:
+        raise TypeError(
+            "Expected an encoder that copy.deepcopy can copy, because n_clusters='auto' trains "
+            f"copies of it, got {type(pretrained.model.encoder).__name__}: {error}. Pass a number."
+        ) from error
     model = pretrained.model
     z = embed_training_rows(model, target, settings.device, phase="pretrain", lr=settings.lr)
     labels = set_centers(model, z, start_centers(z, n_clusters, seed=seed), temperature)

@@ -71,7 +71,8 @@ def _copied(built):
     """Return a copy, which shares nothing with a module that is bound in the factory."""
     try:
         return copy.deepcopy(built)
-    except RuntimeError:  # torch cannot copy what holds computed tensors, as its old `weight_norm`
+    except (RuntimeError, TypeError):
+        # computed tensors, as of torch's old `weight_norm`, or a generator or open file inside
         return built
 
 

@@ -254,6 +254,22 @@ def test_count_depends_on_neither_objective_nor_weights():
     assert_array_equal(curve["mutual_information"], expected)
 
 
+class Uncopyable(torch.nn.Sequential):
+    """Holds what neither ``copy.deepcopy`` nor pickle knows."""
+
+    def __init__(self, input_shape, n_components):
+        n_features = int(np.prod(input_shape))
+        super().__init__(torch.nn.Flatten(), torch.nn.Linear(n_features, n_components))
+        self.rows = (row for row in ())
+
+
+def test_encoder_that_cannot_be_copied_fits_but_is_not_counted_with():
+    settings = {**IMAGE_SETTINGS, "encoder": Uncopyable}
+    assert ConcreteKMeans(3, **settings).fit(IMAGES).labels_.shape == (240,)
+    with pytest.raises(TypeError, match=r"copies of it, got Uncopyable: .*Pass a number"):
+        ConcreteKMeans("auto", **settings).fit(IMAGES)
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_images_that_are_all_alike_are_two_clusters():
     model = ConcreteKMeans("auto", **IMAGE_SETTINGS).fit(np.full((40, 1, 8, 8), 0.5))
