@@ -177,7 +177,8 @@ class BaseDeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             if shape is not None:
                 check_layout(shape, name)
             self._input_shape = shape or (X.shape[1],)
-            self._is_flat = len(given.shape if hasattr(given, "shape") else np.shape(given)) == 2
+            shape_given = given.shape if hasattr(given, "shape") else np.asarray(given).shape
+            self._is_flat = len(shape_given) == 2
         return X
 
     def _check_kept_names(self, X):

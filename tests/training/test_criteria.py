@@ -656,8 +656,10 @@ def test_training_may_stop_once_the_terms_are_what_they_will_be(
     augmentation, starts_soft, expected
 ):
     kwargs = {"augmentation": augmentation, "starts_soft": starts_soft}
-    criterion = JointCriterion(None, 0.1, lambda_balance=1.0, **kwargs)
-    assert JointCriterion(None, 0.1, **kwargs).is_settled(0.0)  # no term looks at a view
+    criterion = JointCriterion(ConcreteKMeansObjective(), 0.1, lambda_balance=1.0, **kwargs)
+    assert JointCriterion(ConcreteKMeansObjective(), 0.1, **kwargs).is_settled(
+        0.0
+    )  # no term looks at a view
     assert [criterion.is_settled(progress) for progress in (0.0, 0.4, 0.5)] == expected
 
 
