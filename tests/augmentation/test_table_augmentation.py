@@ -207,3 +207,14 @@ def test_replacing_all_features_raises():
 @pytest.mark.parametrize("bounds", [{}, {"noise": 0, "corruption": 0}, {"noise": 5}])
 def test_settings_that_make_sense_pass(bounds):
     TableAugmentation(**bounds).check_settings()
+
+
+def test_noise_is_measured_on_the_features_as_they_were():
+    x = torch.arange(50.0, dtype=torch.float64)[:, None] ** 3
+    noisy = view_of(TableAugmentation(noise=0.1, corruption=0.9), x)
+    generator = make_generator(0, x.device)
+    is_replaced = torch.rand(x.shape, generator=generator) < 0.9
+    rows = torch.randint(50, x.shape, generator=generator)
+    plain = torch.where(is_replaced, x.gather(0, rows), x)
+    normal = torch.empty_like(x).normal_(generator=generator)
+    torch.testing.assert_close(noisy, plain + 0.1 * x.std(0, correction=0) * normal)

@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, Checkpoint, EarlyStopping
 
 from sklearn_ckm import ConcreteKMeans, _deep_clusterer
-from sklearn_ckm._training import _nets
+from sklearn_ckm._training import _nets, _starts
 from sklearn_ckm._training._criteria import JointCriterion
 from sklearn_ckm._training._divergence import DivergenceError
 from sklearn_ckm.metrics import clustering_accuracy, neighborhood_agreement_score
@@ -819,3 +819,32 @@ def test_finetuning_keeps_the_reconstruction_that_pretraining_reached(monkeypatc
     # with fresh moments, the first steps of Adam are as long as its rate allows
     monkeypatch.setattr(_nets, "load_named_state", lambda *args: None)
     assert jump() > 1.4
+
+
+@pytest.mark.parametrize(("scores", "is_first"), [((0.0, 1.0), False), ((0.0, 0.0), True)])
+def test_history_is_that_of_the_start_that_is_kept(monkeypatch, scores, is_first):
+    left = iter(scores)
+    monkeypatch.setattr(_starts, "score_start", lambda *args: next(left))
+    kept, one = (
+        [record for record in concrete(n_init=n).fit(X).history_ if record["phase"] == "pretrain"]
+        for n in (2, 1)
+    )
+    assert len(kept) == len(one)
+    assert (kept == one) == is_first
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_starts_on_two_rows_score_alike():
+    model = concrete(n_clusters=2, n_init=2, augmentation=None).fit(X[:2])
+    assert_array_equal(model.init_scores_, [0.0, 0.0])
+
+
+def test_rows_that_score_a_start_are_drawn_from_all(monkeypatch):
+    seen = []
+    monkeypatch.setattr(_starts, "SCORED_ROWS", 10)
+    monkeypatch.setattr(_starts, "score_start", _starts.score_start)
+    monkeypatch.setattr(_starts, "neighborhood_agreement", lambda net, x: seen.append(x) or 0.0)
+    model = concrete(n_init=2, augmentation=None).fit(X)
+    scaled = model._scaled_inputs(X)
+    rows = [int((scaled == row).all(1).nonzero()[0]) for row in seen[0]]
+    assert len(rows) == 10 and max(rows) >= len(X) // 2

@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from sklearn_ckm.datasets import load_digits_on_photos
+from sklearn_ckm.datasets import _digits_on_photos, load_digits_on_photos
 
 pytest.importorskip("PIL", reason="the photos are read by pillow")
 
@@ -119,3 +119,9 @@ def test_classes_are_chosen_and_their_order_does_not_matter():
 def test_invalid_classes_raise(params, message):
     with pytest.raises(ValueError, match=message):
         load_digits_on_photos(**params)
+
+
+def test_dark_patches_become_darker_and_bright_ones_brighter():
+    patches = np.array([0.2, 0.8])[:, None, None, None] * np.ones((2, 8, 8, 1))
+    away = _digits_on_photos._away_from_grey(patches)
+    np.testing.assert_allclose(away[:, 0, 0, 0], [0.08, 0.92])

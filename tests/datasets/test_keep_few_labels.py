@@ -174,3 +174,9 @@ def test_labels_are_spread_over_the_folds_of_the_same_seed(seed):
     folds = KFold(4, shuffle=True, random_state=seed).split(y)
     counts = [is_labelled[test].sum() for _, test in folds]
     assert max(counts) < 20  # 8 of 32 are expected
+
+
+def test_few_rows_of_the_mark_do_not_count_as_a_class():
+    y = np.array(["a", "a", "none", "b", "b"])
+    few = keep_few_labels(y, 2, unlabelled="none")
+    assert few.tolist() == y.tolist()

@@ -1072,3 +1072,16 @@ def test_rows_of_classes_without_a_label_are_told_unknown(monkeypatch):
     assert (rates[:, 2] > 0.9).all()
     assert (rates[:, 3] == 5).all()
     assert (broken[:, 0] < 0.9).all()
+
+
+def test_score_of_a_start_counts_the_few_labels():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 4)), np.full(60, -1)
+    y[:6] = [0, 0, 1, 1, 2, 2]  # at random: they cost something
+    params = {"pretrain_epochs": 2, "max_epochs": 3, "random_state": 0, "encoder": "mlp-small"}
+    model = CKMSemiSupervisedAdapter(n_init=2, tol=0.0, **params)
+    model.fit(X + 1, X_tgt=X, y_tgt=y)
+    last = [e for e in model.history_ if e["phase"] == "finetune"][-1]
+    assert last["kshot"] > 0
+    expected = -(last["consistency"] + last["balance"] + last["kshot"])
+    assert model.init_scores_.max() == pytest.approx(expected)

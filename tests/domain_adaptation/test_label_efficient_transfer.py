@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from sklearn_ckm.datasets import keep_few_labels
-from sklearn_ckm.domain_adaptation import LabelEfficientTransfer
+from sklearn_ckm.domain_adaptation import LabelEfficientTransfer, _label_efficient_transfer
 
 SMALL = {
     "n_components": 3,
@@ -235,3 +235,24 @@ class Deafens(Callback):
         if net.phase == "adapt":
             for parameter in net.module_.encoder.parameters():
                 parameter.grad = None
+
+
+def test_answers_of_a_row_do_not_depend_on_its_company():
+    model = fit()
+    together = model.predict_proba(X_TGT)
+    alone = np.concatenate([model.predict_proba(row[None]) for row in X_TGT])
+    assert_allclose(alone, together, rtol=1e-12)
+    assert_allclose(together.sum(1), 1, atol=1e-14)
+
+
+def test_source_centers_are_the_means_of_its_classes(monkeypatch):
+    seen, criterion = [], _label_efficient_transfer.TransferCriterion
+
+    def spy(*args):
+        seen.append(criterion(*args))
+        return seen[-1]
+
+    monkeypatch.setattr(_label_efficient_transfer, "TransferCriterion", spy)
+    z = fit(max_epochs=0).transform(X_SRC)  # the encoder is still that of the source
+    expected = [z[label == Y_SRC].mean(0) for label in np.unique(Y_SRC)]
+    assert_allclose(seen[0].source_centers.numpy(), expected, rtol=1e-4, atol=1e-5)

@@ -9,7 +9,11 @@ from numpy.testing import assert_array_equal
 from sklearn.datasets import make_blobs
 from skorch.callbacks import Callback
 
-from sklearn_ckm.domain_adaptation import ProgressiveClusterer, _progressive_clusterer
+from sklearn_ckm.domain_adaptation import (
+    ProgressiveClusterer,
+    _feature_clusterer,
+    _progressive_clusterer,
+)
 from sklearn_ckm.domain_adaptation._progressive_clusterer import nearest_rows
 from sklearn_ckm.metrics import clustering_accuracy
 
@@ -231,3 +235,31 @@ class Deafens(Callback):
         if net.phase != "pretrain":
             for _, parameter in named_parameters:
                 parameter.grad = None
+
+
+def test_no_round_starts_with_the_classifier_of_the_round_before(monkeypatch):
+    starts, ends = [], []
+
+    def spy(model, *args, **kwargs):
+        starts.append(model.cluster_classifier.weight.detach().clone())
+        net = run_phase(model, *args, **kwargs)
+        ends.append(model.cluster_classifier.weight.detach().clone())
+        return net
+
+    run_phase = _progressive_clusterer.run_phase
+    monkeypatch.setattr(_progressive_clusterer, "run_phase", spy)
+    fit(max_epochs=6)
+    assert not any(torch.equal(a, b) for a, b in zip(starts[1:], ends[:-1], strict=True))
+
+
+def test_random_state_reaches_kmeans(monkeypatch):
+    seeds, start_centers = set(), _feature_clusterer.start_centers
+
+    def spy(z, n_clusters, *, seed):
+        seeds.add(seed)
+        return start_centers(z, n_clusters, seed=seed)
+
+    monkeypatch.setattr(_feature_clusterer, "start_centers", spy)
+    for random_state in (0, 1):
+        fit(max_epochs=0, random_state=random_state)
+    assert len(seeds) == 2

@@ -229,3 +229,16 @@ def test_long_names_of_either_kind_alone_fit(long_names, assert_names_fit):
     codes = np.arange(5)
     assert_names_fit(ClusterConfusionDisplay.from_predictions(codes, long_names))
     assert_names_fit(ClusterConfusionDisplay.from_predictions(long_names, codes))
+
+
+def test_class_that_matches_nothing_stands_below_wherever_it_was():
+    display = display_of([[3, 0], [9, 1]])  # the best is 9 + 0: class 0 has no cluster
+    assert display.class_labels == [1, 0]
+    np.testing.assert_array_equal(display.confusion_matrix, [[9, 1], [3, 0]])
+
+
+def test_empty_cluster_does_not_shift_the_names_of_the_others(adapter, data, monkeypatch):
+    labels = 2 * adapter.predict(data.X_tgt)  # nobody is in cluster 1
+    monkeypatch.setattr(adapter, "predict", lambda X: labels)
+    display = ClusterConfusionDisplay.from_estimator(adapter, data.X_tgt, data.y_tgt)
+    assert sorted(display.cluster_labels) == [0, 2]

@@ -15,7 +15,7 @@ from sklearn.metrics import (
 
 from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter
 from sklearn_ckm.datasets import keep_few_labels
-from sklearn_ckm.inspection import cluster_report
+from sklearn_ckm.inspection import _cluster_report, cluster_report
 from sklearn_ckm.metrics import clustering_accuracy
 
 
@@ -274,3 +274,36 @@ def test_type_hints_tell_text_from_numbers():
         typing.Literal[True]: numbers,
         bool: str | numbers,
     }
+
+
+class Gap(Line):
+    """Clusters 0 and 2, and nobody in between."""
+
+    def predict(self, X):
+        return 2 * super().predict(X)
+
+
+def test_empty_cluster_does_not_shift_the_names_of_the_others():
+    report = report_of(X, Y, model=Gap().fit(X))
+    assert [row["cluster"] for row in report["classes"].values()] == [0, 2]
+
+
+def test_empty_cluster_without_a_centre_has_no_nearest_class():
+    model = Gap(has_centers=False).fit(X)
+    report = report_of(X, X_src=X_SRC, y_src=Y_SRC, model=model)
+    nearest = [row["nearest_source_class"] for row in report["clusters"].values()]
+    assert nearest == ["p", None, "q"]
+
+
+def test_rows_of_the_silhouette_are_as_many_in_all_as_asked_for():
+    labels = np.repeat([0, 1, 2], 100)
+    rows = _cluster_report._draw_evenly(labels, 30, 0)
+    assert np.bincount(labels[rows]).tolist() == [10, 10, 10]
+
+
+def test_confidence_is_that_of_the_cluster_not_of_the_class(named, data):
+    report = report_of(data.X_tgt, model=named)
+    labels = named.predict_cluster(data.X_tgt)
+    largest = named.predict_cluster_proba(data.X_tgt).max(axis=1)
+    for k, row in enumerate(report["clusters"].values()):
+        assert row["confidence"] == pytest.approx(largest[labels == k].mean())

@@ -7,6 +7,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn_ckm import ConcreteKMeans
 from sklearn_ckm.inspection import ClusterSheetDisplay
 from sklearn_ckm.inspection._cluster_sheet_display import _Mosaic
+from sklearn_ckm.inspection._fitted_rows import FittedClusterer
 from sklearn_ckm.preprocessing import ImageFormatter
 
 
@@ -230,3 +231,10 @@ def test_long_names_are_short_and_apart_on_given_axes(pyplot, long_names):
         X, np.arange(40) % 2, n_images=3, ax=pyplot.subplots()[1]
     )
     assert few.ax_.get_yticklabels()[0].get_fontsize() == 10
+
+
+def test_distances_to_centres_are_euclidean(of_images):
+    model = FittedClusterer(of_images[0])
+    offsets = np.array([[3.0, 4.0, 0.0], [4.5, 0.0, 0.0]])  # in sums, 7 and 4.5
+    distances = model.center_distances(model.centers[[0, 0]] + offsets, np.array([0, 0]))
+    np.testing.assert_allclose(distances, [5.0, 4.5], rtol=1e-5)

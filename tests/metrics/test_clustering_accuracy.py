@@ -167,3 +167,9 @@ def test_returns_a_float_and_leaves_its_inputs():
 def test_invalid_input_raises(y_true, y_pred, sample_weight, message):
     with pytest.raises(ValueError, match=message):
         clustering_accuracy(y_true, y_pred, sample_weight=sample_weight)
+
+
+def test_missing_strings_of_any_length_raise():
+    labels = np.array(["a", np.nan, "b"], dtype=np.dtypes.StringDType(na_object=np.nan))
+    with pytest.raises(ValueError, match="1 missing"):
+        clustering_accuracy(labels, [0, 1, 2])

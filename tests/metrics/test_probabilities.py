@@ -319,3 +319,9 @@ def test_normalized_information_compares_numbers_of_clusters():
     expected = information_maximization_score(p) / np.log(4)
     assert information_maximization_score(p, normalize=True) == pytest.approx(expected)
     assert information_maximization_score(np.ones((3, 1)), normalize=True) == 0
+
+
+def test_normalized_information_of_fewer_rows_than_clusters():
+    p = np.eye(5)[:2]
+    expected = log(2) / log(5)
+    assert information_maximization_score(p, normalize=True) == pytest.approx(expected)

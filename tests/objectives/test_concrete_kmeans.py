@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn_ckm.losses import concrete_kmeans_loss, straight_through_assignment
 from sklearn_ckm.modules import Centers
 from sklearn_ckm.objectives import BaseClusteringObjective, ConcreteKMeansObjective
+from sklearn_ckm.objectives import _concrete_kmeans as module
 from sklearn_ckm.objectives._resolve import resolve_objective
 from sklearn_ckm.utils._random import make_generator
 
@@ -227,3 +228,17 @@ def test_doubled_centers_give_finite_losses_and_gradients(estimator):
     values = result.loss, result.logits, *torch.autograd.grad(result.loss, (z, centers.positions))
     for value in values:
         assert not value.isnan().any()
+
+
+@pytest.mark.parametrize(("noise", "expected"), [((1.0, 0.0), 0.5), ((0.0, 0.4), 0.2)])
+def test_noise_is_scheduled_linearly(monkeypatch, noise, expected):
+    seen, assign = [], module.straight_through_assignment
+
+    def spy(logits, **kwargs):
+        seen.append(kwargs["noise"])
+        return assign(logits, **kwargs)
+
+    monkeypatch.setattr(module, "straight_through_assignment", spy)
+    objective = ConcreteKMeansObjective(noise=noise)
+    objective.step(torch.randn(5, 2), torch.randn(3, 2), torch.tensor(1.0), progress=0.5)
+    assert seen == [pytest.approx(expected)]

@@ -279,3 +279,11 @@ def test_rows_of_the_fit_are_exported_whatever_image_shape_is_set_afterwards():
         assert_array_equal(model.predict(flat), expected)
         labels, *_ = to_exported_program(model).module()(torch.from_numpy(flat))
         assert_array_equal(labels.numpy(), expected)
+
+
+def test_far_rows_are_bounded_as_by_the_estimator():
+    model = fit(ConcreteKMeans)
+    rows = X.copy()
+    rows[0] *= 1e20
+    answers = [a.numpy() for a in to_exported_program(model).module()(torch.from_numpy(rows))]
+    assert_answers(answers, model, rows)

@@ -876,3 +876,13 @@ def test_callbacks_are_no_part_of_a_saved_estimator(tmp_path):
     assert not hasattr(loaded, "_skl_callbacks")
     assert loaded.checkpoint == str(tmp_path / "running")
     assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
+
+
+def test_failed_write_leaves_no_part_of_a_file(models, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        models[ConcreteKMeans].save(tmp_path / "model")
+    assert not list((tmp_path / "model").iterdir())

@@ -395,3 +395,13 @@ NAN_IMAGES[2, 1, 1] = np.nan
 def test_invalid_images_raise(X, params, error, message):
     with pytest.raises(error, match=message):
         ImageFormatter(**params).transform(X)
+
+
+@pytest.mark.parametrize("value_range", [(0, 255), (0, 1e-3)])
+def test_tolerance_is_relative_to_the_range(value_range):
+    low, high = value_range
+    formatter = ImageFormatter((1, 1, 2), value_range=value_range)
+    inside = np.array([[[low - 5e-7 * high, high + 5e-7 * high]]])
+    np.testing.assert_array_equal(formatter.transform(inside)[0, 0, 0], [0, 1])
+    with pytest.raises(ValueError, match="Expected values in"):
+        formatter.transform(np.array([[[low, high * (1 + 5e-6)]]]))

@@ -629,3 +629,23 @@ def test_killed_process_goes_on_to_the_same_model(tmp_path, n_init):
     assert {"pretrain.pt", "finetune.pt" if n_init == 1 else "finetune-1.pt"} <= seen
     resumed = pickle.loads(answer.read_bytes())
     assert_equal_models(resumed, whole)
+
+
+def test_phase_that_stopped_early_is_over_when_the_fit_goes_on(tmp_path):
+    stops = EarlyStopping("train_loss", patience=1, threshold=0.9, sink=str)
+    params = {"callbacks": [stops], "pretrain_epochs": 9}
+    break_and_resume("clusterer", tmp_path, "finetune", 2, **params)
+    whole = fit("clusterer", make("clusterer", **params))
+    assert sum(record["phase"] == "pretrain" for record in whole.history_) < 9
+
+
+def test_tensors_of_another_dtype_have_another_hash():
+    zeros = [torch.zeros(4, dtype=dtype) for dtype in (torch.float32, torch.int32)]
+    keys = {hash_fit({}, {"encoder": t}, parameter="memory") for t in zeros}
+    assert len(keys) == 2
+
+
+def test_kept_seed_goes_before_a_new_one(tmp_path):
+    for seed in (3, 4):
+        with Checkpoint(tmp_path, "key") as checkpoint:
+            assert checkpoint.keep_seed(seed) == 3

@@ -19,7 +19,7 @@ from sklearn_ckm import (
     CKMSemiSupervisedAdapter,
     ConcreteKMeans,
 )
-from sklearn_ckm._training import _counting
+from sklearn_ckm._training import _counting, _n_clusters
 from sklearn_ckm._training._n_clusters import count_by_views, estimate_n_clusters
 
 SMALL = {
@@ -440,3 +440,42 @@ def test_warm_start_of_a_classifier_that_counted_checks_its_classes():
     with pytest.raises(ValueError, match="Expected the target classes"):
         fit(model, np.where(Y[~SOURCE] < 6, Y[~SOURCE], -1))
     assert model.classes_.tolist() == [3, 4, -1]
+
+
+@pytest.mark.filterwarnings(
+    "ignore:The estimate of n_clusters", "ignore::sklearn.exceptions.ConvergenceWarning"
+)
+def test_batches_of_the_counting_are_those_of_the_sample(monkeypatch):
+    seen = []
+
+    def shared_information(pretrained, target, settings, *args, **kwargs):
+        seen.append((len(target), settings.batch_size))
+        return float(np.log(args[-1]))
+
+    monkeypatch.setattr(_counting, "shared_information", shared_information)
+    monkeypatch.setattr(_counting, "resolve_batch_size", lambda batch_size, n_rows: n_rows // 2)
+    monkeypatch.setattr(_counting, "COUNTED_ROWS", 100)
+    ConcreteKMeans("auto", **{**IMAGE_SETTINGS, "max_epochs": 1}).fit(IMAGES)
+    assert set(seen) == {(100, 50)}
+
+
+def test_at_most_ten_directions_are_looked_at():
+    z = np.random.default_rng(0).normal(size=(100, 60))
+    assert _n_clusters._principal_directions(z).shape == (100, 10)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:The estimate of n_clusters", "ignore::sklearn.exceptions.ConvergenceWarning"
+)
+@pytest.mark.parametrize(("max_epochs", "expected"), [(3, 3), (40, 30)])
+def test_numbers_are_tried_for_at_most_thirty_epochs(monkeypatch, max_epochs, expected):
+    seen = []
+
+    def shared_information(*args, max_epochs, **kwargs):
+        seen.append(max_epochs)
+        return float(np.log(args[-1]))
+
+    monkeypatch.setattr(_counting, "shared_information", shared_information)
+    settings = {**IMAGE_SETTINGS, "max_epochs": max_epochs, "pretrain_epochs": 1}
+    ConcreteKMeans("auto", **settings).fit(IMAGES)
+    assert set(seen) == {expected}

@@ -11,11 +11,13 @@ from torch import nn
 
 from sklearn_ckm import CKMDomainAdapter
 from sklearn_ckm._training._batches import DomainBatches
+from sklearn_ckm._training._checkpoint import PhaseCheckpoint
 from sklearn_ckm._training._criteria import JointCriterion
 from sklearn_ckm._training._history import epoch_records
 from sklearn_ckm._training._monitors import MONITORS, ClusteringMonitors
 from sklearn_ckm._training._nets import FineTuningNet, PretrainingNet
 from sklearn_ckm._training._optimizers import resolve_optimizer
+from sklearn_ckm._training._state import restore_state, take_state
 from sklearn_ckm.modules import Centers, ClusteringModel
 from sklearn_ckm.objectives import (
     BaseClusteringObjective,
@@ -724,3 +726,30 @@ def test_objective_without_hooks_has_an_empty_state():
     net = finetuning_net(objective=Plain()).fit(make_batches())
     assert net.clustering_state == {}
     assert torch.equal(weights(net), weights(finetuning_net().fit(make_batches())))
+
+
+def test_rate_that_was_lowered_before_a_break_is_not_lowered_again(tmp_path):
+    kwargs = {"max_epochs": 2, "checkpoint": PhaseCheckpoint(tmp_path / "fit" / "finetune.pt")}
+    with pytest.warns(ConvergenceWarning, match="a tenth of the rate"):
+        finetuning_net(callbacks=[Breaks(1, "weight")], **kwargs).fit(make_batches())
+    resumed = finetuning_net(**kwargs).fit(make_batches())
+    assert resumed.is_slowed  # so that the next divergence raises
+    assert len(resumed.history) == 2
+
+
+def test_still_epochs_before_a_break_count(tmp_path):
+    checkpoint = PhaseCheckpoint(tmp_path / "fit" / "finetune.pt")
+    kwargs = {"tol": 2.0, "n_iter_no_change": 4, "checkpoint": checkpoint}
+    finetuning_net(max_epochs=2, **kwargs).fit(make_batches())
+    resumed = finetuning_net(max_epochs=9, **kwargs).fit(make_batches())
+    assert len(resumed.history) == 4
+    assert resumed.stop_reason == "converged"
+
+
+def test_state_can_be_gone_back_to_twice():
+    net, batches = finetuning_net().initialize(), make_batches()
+    state = take_state(net, batches)
+    for _ in range(2):
+        restore_state(net, batches, state)
+        assert (net.monitors.labels == 0).all()
+        net.monitors.labels.fill_(3)  # as an epoch does

@@ -8,7 +8,7 @@ import torch
 from skorch.callbacks import Freezer, LRScheduler
 from torch import nn
 
-from sklearn_ckm._training import _pretraining_cache
+from sklearn_ckm._training import _hash, _pretraining_cache
 from sklearn_ckm._training._phases import TrainingData, TrainingSettings, pretrain
 from sklearn_ckm._training._pretraining_cache import cached_pretraining
 from sklearn_ckm.modules import ClusteringModel, DenseEncoder, build_autoencoder
@@ -243,3 +243,45 @@ def test_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch, kind):
     message = r"folder that can be written to in memory, got '.*file.*\(.*\)\. .*memory=None"
     with pytest.raises(OSError, match=message):
         run(str(path))
+
+
+def test_another_source_trains_anew(tmp_path, n_trained):
+    data = make_data(has_source=True)
+    run(str(tmp_path), data=data)
+    run(str(tmp_path), data=replace(data, source=data.source + 1e-3))
+    assert len(n_trained) == 2
+
+
+def test_key_tells_devices_apart():
+    settings = [replace(SETTINGS, device=torch.device(name)) for name in ("cpu", "cuda")]
+    keys = {_pretraining_cache._key(make_model(), make_data(), s, "mlp") for s in settings}
+    assert len(keys) == 2
+
+
+@pytest.mark.parametrize("wrap", [partial, lambda f: [("named", f)]], ids=["partial", "named"])
+def test_edited_code_in_a_wrapping_has_another_hash(tmp_path, monkeypatch, wrap):
+    path = tmp_path / "wrapped_in_progress.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    keys = set()
+    for edit in ("", "# edited"):
+        path.write_text(f"def made(shape, n): {edit}\n    return n\n")
+        importlib.invalidate_caches()
+        module = importlib.reload(importlib.import_module("wrapped_in_progress"))
+        keys.add(
+            _pretraining_cache.hash_fit({}, {"encoder": wrap(module.made)}, parameter="memory")
+        )
+    assert len(keys) == 2
+
+
+def test_another_version_trains_anew(tmp_path, monkeypatch, n_trained):
+    run(str(tmp_path))
+    monkeypatch.setattr(_hash, "__version__", "0.0.0")
+    run(str(tmp_path))
+    assert len(n_trained) == 2
+
+
+def test_memory_that_maps_files(tmp_path, n_trained):
+    memory = joblib.Memory(tmp_path, mmap_mode="r", verbose=0)
+    first, second = (run(memory)[0] for _ in range(2))
+    assert len(n_trained) == 1
+    assert_equal_weights(first, second)

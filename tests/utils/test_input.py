@@ -360,3 +360,22 @@ def test_image_shape_must_fit_the_features():
     check_image_shape([1, np.int64(3), 3], 9)
     with pytest.raises(ValueError, match=r"Expected 9 features for image_shape=\(1, 3, 3\), got X"):
         check_image_shape((1, 3, 3), 10)
+
+
+def test_two_features_of_different_units_have_their_own_scales():
+    X = RNG.normal(size=(200, 2)) * [1, 1000]
+    np.testing.assert_allclose(scale_table(X).std(0), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.3])
+def test_constant_features_do_not_change_the_scale_of_the_others(constant):
+    X = RNG.normal(size=(1000, 3))
+    wide = np.column_stack([X, np.full((1000, 4), constant)])  # its mean is not exact
+    np.testing.assert_allclose(scale_table(wide)[:, :3], scale_table(X), rtol=1e-5)
+
+
+def test_check_takes_dark_images_and_refuses_bright_ones():
+    scaler = image_scaler(random_images(0, 1))
+    scaler.check(random_images(0, 1 / 50))  # a few that are dark
+    with pytest.raises(ValueError, match=r"the data of fit with values from 0 to 1 and X with"):
+        scaler.check(random_images(0, 50))
