@@ -242,7 +242,7 @@ def _as_comparable(truth, predicted, kwargs):
         known.setdefault(label, len(known)) for y in (truth, predicted) for label in y.tolist()
     ]
     kwargs = dict(kwargs)
-    if "pos_label" in kwargs:
+    if kwargs.get("pos_label") is not None:
         kwargs["pos_label"] = known.setdefault(kwargs["pos_label"], len(known))
     if kwargs.get("labels") is not None:
         kwargs["labels"] = [known.setdefault(label, len(known)) for label in kwargs["labels"]]

@@ -241,6 +241,10 @@ def test_labels_of_the_metric_are_those_of_the_rows():
         sklearn_metrics.precision_score, labels=["pos"], average="macro", zero_division=0.0
     )
     assert scorer(estimator, X[:5], truth) == 0.5
+    scorer = make_target_scorer(sklearn_metrics.recall_score, pos_label=None, average="macro")
+    assert scorer(
+        said(answers[[0, 1, 1, 3, 4]], ["neg", "pos", -1]), X[:5], truth
+    ) == pytest.approx(7 / 12)
     binary = np.array(["pos", "neg", "neg", "neg", "pos"], dtype=object)
     scorer = make_target_scorer(sklearn_metrics.f1_score, pos_label="pos")
     assert scorer(said(binary, ["neg", "pos"]), X[:5], truth) == 0.5
