@@ -87,6 +87,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         "lambda_consistency": [Interval(Real, 0, None, closed="left")],
         "lambda_balance": [Interval(Real, 0, None, closed="left")],
         "temperature": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "init": [StrOptions({"whitened-k-means", "k-means"})],
         "n_init": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
@@ -385,7 +386,11 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
 
     def _initial_centers(self, z, data, n_clusters, seed):
         """Centres of k-means in the embedding, the best of twenty runs."""
-        return start_centers(z, n_clusters, seed=seed)
+        return start_centers(z, n_clusters, seed=seed, is_whitened=self._starts_whitened)
+
+    @property
+    def _starts_whitened(self):
+        return self.init == "whitened-k-means"
 
     def _set_learned(self, net, data, pretrain_history):
         """Set the learned attributes, and warn where the centres cannot be trusted."""

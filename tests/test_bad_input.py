@@ -638,6 +638,7 @@ OUT_OF_RANGE = {
     "lambda_balance": [-0.1, "1", np.inf],
     "lambda_clustering": [-0.1, np.nan, np.inf, "0.1"],
     "temperature": [0, -1.0, "high", None, np.inf],
+    "init": ["k-means++", None],
     "n_init": [0, "auto"],
     "pretrain_epochs": [-1, 1.5],
     "max_epochs": [-1, None],

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.linalg import cholesky, solve_triangular
 from sklearn.cluster import KMeans
+from sklearn.covariance import shrunk_covariance
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Checkpoint as SkorchCheckpoint
 from skorch.callbacks import PrintLog
@@ -27,6 +29,7 @@ from ._progress import EpochProgressBar
 
 _KMEANS_STARTS = 20
 _KMEANS_ROWS = 20_000  # k-means++ starts are compared on at most so many rows
+_SHRINKAGE = 0.1  # of the covariance that whitens, so that unused directions stay small
 
 
 @dataclass(frozen=True)
@@ -216,7 +219,7 @@ def run_phase(model, criterion, batches, settings, *, phase, max_epochs, seed):
         return net.fit(batches)
 
 
-def start_centers(z, n_clusters, *, seed):
+def start_centers(z, n_clusters, *, seed, is_whitened=False):
     """Run k-means from twenty k-means++ starts in the embedding and return the best centres.
 
     Parameters
@@ -227,21 +230,36 @@ def start_centers(z, n_clusters, *, seed):
         Number of centres.
     seed : int
         Seed of the starts.
+    is_whitened : bool, default=False
+        Whether k-means sees the embeddings whitened.
 
     Returns
     -------
     centers : Tensor of shape (n_clusters, n_components)
-        On the CPU, float32.
+        Means of the clusters in the embedding as it is; on the CPU, float32.
     """
     z = z.cpu().numpy()
     if len(z) > _KMEANS_ROWS:
         rows = np.random.default_rng(seed).choice(len(z), _KMEANS_ROWS, replace=False)
         z = z[np.sort(rows)]
     kmeans = KMeans(n_clusters, n_init=_KMEANS_STARTS, random_state=seed)
+    mean, factor = z.mean(0, dtype=np.float64), _covariance_factor(z) if is_whitened else None
+    if factor is not None:
+        z = solve_triangular(factor, (z - mean).T, lower=True).T
     # fewer distinct rows than centres: the fit says so itself, with its own numbers
     with ignored_warnings(ConvergenceWarning):
-        kmeans.fit(z)
-    return torch.from_numpy(kmeans.cluster_centers_.astype(np.float32))
+        centers = kmeans.fit(z).cluster_centers_
+    if factor is not None:
+        centers = centers @ factor.T + mean
+    return torch.from_numpy(centers.astype(np.float32))
+
+
+def _covariance_factor(z):
+    """Lower Cholesky factor of the shrunk covariance of rows; None where all rows are equal."""
+    covariance = np.atleast_2d(np.cov(z, rowvar=False, dtype=np.float64, bias=True))
+    if not np.trace(covariance) > 0:
+        return None
+    return cholesky(shrunk_covariance(covariance, shrinkage=_SHRINKAGE), lower=True)
 
 
 def class_means(z, y):
@@ -264,7 +282,7 @@ def class_means(z, y):
     return (members.T @ z[y >= 0] / members.sum(0).unsqueeze(1)).float()
 
 
-def start_centers_apart(z, named, n_unnamed, *, seed):
+def start_centers_apart(z, named, n_unnamed, *, seed, is_whitened=False):
     """Centres for the rows that lie far from the named ones.
 
     Parameters
@@ -277,6 +295,8 @@ def start_centers_apart(z, named, n_unnamed, *, seed):
         Number of further centres.
     seed : int
         Seed of the starts.
+    is_whitened : bool, default=False
+        Whether k-means sees the embeddings whitened.
 
     Returns
     -------
@@ -286,7 +306,8 @@ def start_centers_apart(z, named, n_unnamed, *, seed):
     """
     nearest = distances_in_blocks(z, named.to(z.device)).amin(1)
     n_far = max(n_unnamed, len(z) * n_unnamed // (len(named) + n_unnamed))
-    return start_centers(z[nearest.topk(n_far).indices.sort().values], n_unnamed, seed=seed)
+    far = z[nearest.topk(n_far).indices.sort().values]
+    return start_centers(far, n_unnamed, seed=seed, is_whitened=is_whitened)
 
 
 def set_centers(model, z, positions, temperature):

@@ -74,6 +74,12 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         with the printed form of the objective
         (:class:`~sklearn_ckm.objectives.ConcreteKMeansObjective`), is the literal method of the
         paper, whose centres can collapse onto each other as the embedding shrinks.
+    init : {"k-means", "whitened-k-means"}, default="k-means"
+        How the centres start: at the means of the clusters that k-means finds in the pretrained
+        embedding, as it is, as in the paper, or whitened by the covariance of the rows, of which a
+        tenth is replaced by that of equal, independent features. An autoencoder can stretch its
+        code at will, as its decoder undoes it, so distances there may mean little; whitened ones
+        often start nearer to the classes.
     n_init : int, default=1
         Starts from new weights, each of which runs both phases, so that the time is as many times
         that of one. Kept is the one whose views agree and fill the clusters best at the end: the
@@ -113,7 +119,7 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         of your own. A callback that has an open file or the like starts anew.
     warm_start : bool, default=False
         Whether a further ``fit`` skips the pretraining and trains on from the last one: network,
-        centres and input scale stay, `encoder` and `n_init` are not read.
+        centres and input scale stay, `encoder`, `init` and `n_init` are not read.
     callbacks : list, default=None
         skorch callbacks. Each phase works on copies of its own; ``net.phase`` tells which it is,
         ``net.history`` has the columns of ``history_`` and ``train_loss``. The trials of
@@ -252,6 +258,7 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         lambda_consistency: float = 10.0,
         lambda_balance: float = 10.0,
         temperature: float | str = "auto",
+        init: str = "k-means",
         n_init: int = 1,
         pretrain_epochs: int = 50,
         max_epochs: int = 100,
@@ -279,6 +286,7 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         self.lambda_consistency = lambda_consistency
         self.lambda_balance = lambda_balance
         self.temperature = temperature
+        self.init = init
         self.n_init = n_init
         self.pretrain_epochs = pretrain_epochs
         self.max_epochs = max_epochs

@@ -69,6 +69,8 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Whether the source takes part in the fine-tuning. False uses it for the pretraining alone
         and reads no label at all; fine-tuning then minimises reconstruction and clustering of the
         target. This is "Src + Targ Clustering" of the paper's comparison.
+    init : {"k-means", "whitened-k-means"}, default="k-means"
+        How the centres start, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     n_init : int, default=1
         Starts from new weights, each of which runs both phases; the one that needs no label to be
         called the best is kept, as in :class:`~sklearn_ckm.ConcreteKMeans`.
@@ -102,7 +104,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Folder from which a broken fit goes on, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     warm_start : bool, default=False
         Whether a further ``fit`` skips the pretraining and trains on from the last one: network,
-        centres and input scale stay, `encoder` and `n_init` are not read.
+        centres and input scale stay, `encoder`, `init` and `n_init` are not read.
     callbacks : list, default=None
         skorch callbacks. Each phase works on copies of its own; ``net.phase`` tells which it is,
         ``net.history`` has the columns of ``history_`` and ``train_loss``.
@@ -207,6 +209,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         temperature: float | str = "auto",
         source_sampling: str = "balanced",
         source_in_finetuning: bool = True,
+        init: str = "k-means",
         n_init: int = 1,
         pretrain_epochs: int = 50,
         max_epochs: int = 100,
@@ -237,6 +240,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         self.temperature = temperature
         self.source_sampling = source_sampling
         self.source_in_finetuning = source_in_finetuning
+        self.init = init
         self.n_init = n_init
         self.pretrain_epochs = pretrain_epochs
         self.max_epochs = max_epochs

@@ -75,6 +75,9 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
     source_sampling : {"balanced", "natural"}, default="balanced"
         ``"balanced"`` draws every source class equally often in fine-tuning, ``"natural"`` as
         often as it occurs.
+    init : {"k-means", "whitened-k-means"}, default="k-means"
+        How the centres without a labelled row start, as in :class:`~sklearn_ckm.ConcreteKMeans`;
+        the others start at the means of their classes' rows.
     n_init : int, default=1
         Starts from new weights, each of which runs both phases, of which the best is kept, as in
         :class:`~sklearn_ckm.ConcreteKMeans`; with views, the loss of the labelled target rows
@@ -109,7 +112,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         Folder from which a broken fit goes on, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     warm_start : bool, default=False
         Whether a further ``fit`` skips the pretraining and trains on from the last one: network,
-        centres and input scale stay, `encoder` and `n_init` are not read.
+        centres and input scale stay, `encoder`, `init` and `n_init` are not read.
     callbacks : list, default=None
         skorch callbacks, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     verbose : int, default=0
@@ -210,6 +213,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         unknown_label: Any = "auto",
         temperature: float | str = "auto",
         source_sampling: str = "balanced",
+        init: str = "k-means",
         n_init: int = 1,
         pretrain_epochs: int = 50,
         max_epochs: int = 100,
@@ -241,6 +245,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         self.unknown_label = unknown_label
         self.temperature = temperature
         self.source_sampling = source_sampling
+        self.init = init
         self.n_init = n_init
         self.pretrain_epochs = pretrain_epochs
         self.max_epochs = max_epochs
@@ -415,7 +420,10 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         n_unnamed = n_clusters - len(named)
         if not n_unnamed:
             return named
-        return torch.cat([named, start_centers_apart(z, named, n_unnamed, seed=seed)])
+        unnamed = start_centers_apart(
+            z, named, n_unnamed, seed=seed, is_whitened=self._starts_whitened
+        )
+        return torch.cat([named, unnamed])
 
     def _adopt_n_clusters(self, n_clusters):
         """At least one for each labelled class; name them all."""

@@ -179,6 +179,21 @@ def test_without_epochs_it_is_an_autoencoder_with_kmeans():
     assert {record["phase"] for record in model.history_} == {"pretrain"}
 
 
+def test_init_says_in_which_space_kmeans_starts():
+    plain, whitened = (
+        concrete(max_epochs=0, n_clusters=5, init=init).fit(X)
+        for init in ("k-means", "whitened-k-means")
+    )
+    assert_same_model(plain, concrete(max_epochs=0, n_clusters=5).fit(X))
+    z = torch.tensor(plain.transform(X), dtype=torch.float64)
+    assert_allclose(whitened.transform(X), z)  # the embedding itself is left as it is
+    inertia = [
+        torch.cdist(z, torch.tensor(m.cluster_centers_, dtype=z.dtype)).amin(1).square().sum()
+        for m in (plain, whitened)
+    ]
+    assert inertia[0] < 0.999 * inertia[1]
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_pretraining_may_be_left_out():
     model = concrete(pretrain_epochs=0).fit(X)

@@ -21,6 +21,7 @@ from sklearn_ckm._training._phases import (
     strip_net,
 )
 from sklearn_ckm._training._progress import EpochProgressBar
+from sklearn_ckm.metrics import clustering_accuracy
 from sklearn_ckm.modules import ClusteringModel, margin_temperature
 from sklearn_ckm.objectives import ConcreteKMeansObjective
 
@@ -133,6 +134,47 @@ def test_centers_start_at_the_best_of_several_kmeans():
     for seed in range(5):
         inertia = torch.cdist(z, start_centers(z, 20, seed=seed)).square().amin(1).sum().item()
         assert inertia == pytest.approx(best, rel=1e-3)
+
+
+def stretched_classes():
+    """Two classes along one direction, and a wider one that tells nothing."""
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 100)
+    X = np.column_stack([6 * y + rng.normal(size=200), 14 * rng.uniform(size=200), 7 + 0 * y])
+    return torch.tensor(X, dtype=torch.float32), y
+
+
+def test_whitened_start_sees_classes_that_a_wider_direction_hides():
+    z, y = stretched_classes()
+    found = [
+        torch.cdist(z, start_centers(z, 2, seed=0, is_whitened=w)).argmin(1) for w in (False, True)
+    ]
+    accuracy = [clustering_accuracy(y, labels.numpy()) for labels in found]
+    assert accuracy[0] < 0.65
+    assert accuracy[1] > 0.9
+
+
+def test_whitened_centers_are_means_in_the_embedding_as_it_is():
+    z, _ = stretched_classes()
+    factor = np.linalg.cholesky(
+        0.9 * np.cov(z.T.double(), bias=True)
+        + 0.1 * np.eye(3) * z.var(0, correction=0).mean().item()
+    )
+    white = np.linalg.solve(factor, z.double().numpy().T).T
+    labels = KMeans(2, n_init=20, random_state=0).fit_predict(white)
+    means = np.stack([z.numpy()[labels == j].mean(0) for j in range(2)])
+    centers = start_centers(z, 2, seed=0, is_whitened=True).numpy()
+    assert centers.dtype == np.float32
+    order = centers[:, 0].argsort()
+    np.testing.assert_allclose(centers[order], means[means[:, 0].argsort()], rtol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e30])
+def test_whitened_start_of_rows_without_spread_or_of_extreme_scale(scale):
+    z = scale * stretched_classes()[0]
+    centers = start_centers(z, 2, seed=0, is_whitened=True)
+    assert centers.isfinite().all()
+    assert start_centers(z[:1], 1, seed=0, is_whitened=True).isfinite().all()
 
 
 def test_centers_start_on_a_sample_of_many_rows(monkeypatch):
