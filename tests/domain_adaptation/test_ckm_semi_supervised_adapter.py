@@ -1062,7 +1062,7 @@ def unknown_rates(seed):
 def test_rows_of_classes_without_a_label_are_told_unknown(monkeypatch):
     rates = np.array([unknown_rates(seed) for seed in range(2)])
 
-    def start_beside(z, named, n_unnamed, *, seed):
+    def start_beside(z, named, n_unnamed, *, seed, **kwargs):
         return named[:n_unnamed] + 1e-3
 
     monkeypatch.setattr(module, "start_centers_apart", start_beside)
