@@ -136,6 +136,7 @@ def ours(X, encoder, n_epochs, device, phase, augmentation=None):
         batch_size=BATCH,
         lr=LR,
         augmentation=augmentation,
+        init="k-means",  # one start: that is what the loop is compared with
         tol=0,
         device=device,
         callbacks=[PhaseTimer()],

@@ -108,9 +108,15 @@ for _name in (
     "CKM-UDA",
 ):
     METHODS[_name].selection = (_name, METHODS[_name])  # each with its own lambda 1
-METHODS["CKM-UDA with views"] = Deep(
-    CKMDomainAdapter, {"augmentation": "auto"}, selection=METHODS["CKM-UDA"].selection
-)
+for _name, _params in (
+    ("CKM-UDA with views", {"init": "k-means"}),
+    ("CKM-UDA with views and two starts", {}),
+):
+    METHODS[_name] = Deep(
+        CKMDomainAdapter,
+        {"augmentation": "auto", **_params},
+        selection=METHODS["CKM-UDA"].selection,
+    )
 
 
 def report(rows, pairs, methods=METHODS):

@@ -98,6 +98,8 @@ METHODS = {
     "DEC, without views": alone(objective="dec", augmentation=None),
     "CKM, target alone, without views": alone(augmentation=None),
     "CKM-UDA, without views": with_source(augmentation=None),
+    "ConcreteKMeans, one start": alone(init="k-means"),
+    "CKMDomainAdapter, one start": with_source(init="k-means"),
     "ConcreteKMeans, defaults": alone(),
     "CKMDomainAdapter, defaults": with_source(),
 }

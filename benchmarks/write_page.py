@@ -30,6 +30,7 @@ VIEWS = ROOT / "docs" / "views.rst"
 VIEWS_TITLES = {
     "accuracy": "The defaults, at most {size} target images and {n_source} of the source",
     "ablation": "One part changed at a time, at most {size} images of either domain",
+    "one start": "With one start, at most {size} target images and {n_source} of the source",
     "source": "With the source and without, {size} target images and {n_source} of the source"
     " (the target alone has as many updates, in more epochs)",
     "misuse": "What the method does not expect, at most {size} images of either domain",
@@ -223,7 +224,8 @@ def make_views(text):
                 for name, mine in views.of_arms(rows, part, pair, size)
             ]
             n_arms = len({name for _, name, *_ in lines})
-            if n_arms > 1 or (lines and part == "accuracy"):  # a comparison needs two
+            is_of_defaults = part in ("accuracy", "one start")
+            if n_arms > 1 or (lines and is_of_defaults):  # a comparison needs two
                 header = ["data", "", "accuracy", "worst", "best of 3", "calibration error", "runs"]
                 n_source = views.n_source_of(size)
                 title = VIEWS_TITLES[part].format(size=size, n_source=n_source)

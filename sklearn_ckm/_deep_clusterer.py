@@ -36,6 +36,7 @@ from ._training._phases import (
     strip_net,
 )
 from ._training._pretraining_cache import cached_pretraining
+from ._training._rivals import divide_differently, train_rival
 from ._training._starts import SCORED_ROWS, choose_start, neighborhood_agreement
 from .augmentation._resolve import check_views, resolve_augmentation
 from .modules import ClusteringModel, build_autoencoder
@@ -87,7 +88,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         "lambda_consistency": [Interval(Real, 0, None, closed="left")],
         "lambda_balance": [Interval(Real, 0, None, closed="left")],
         "temperature": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
-        "init": [StrOptions({"whitened-k-means", "k-means"})],
+        "init": [StrOptions({"auto", "k-means", "whitened-k-means"})],
         "n_init": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
@@ -356,26 +357,41 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         phase = "pretrain" if model.centers is None else "finetune"
         start_seed = phase_seed(seed, "finetune")
         z = embed_training_rows(model, data.target, settings.device, phase=phase, lr=settings.lr)
-        if model.centers is not None:
-            labels = distances_in_blocks(z, model.centers.positions.detach()).argmin(1)
-        else:
-            positions = self._initial_centers(z, data, n_clusters, start_seed)
-            labels = set_centers(model, z, positions, self.temperature)
-        net, batches = start_finetuning(
+        dropout_seed = phase_seed(seed, "dropout")
+        make_net = partial(
+            start_finetuning,
             model,
             data,
-            settings,
             is_balanced=getattr(self, "source_sampling", None) == "balanced",
             seed=start_seed,
             criterion=criterion,
+            max_epochs=int(self.max_epochs),
+        )
+        init = rival = None
+        if model.centers is not None:
+            labels = distances_in_blocks(z, model.centers.positions.detach()).argmin(1)
+        else:
+            place = partial(self._initial_centers, z, data, n_clusters, start_seed)
+            init = "k-means" if self.init == "auto" else self.init
+            positions = place(init)
+            if self.init == "auto" and criterion.compares_views and self.max_epochs:
+                other = place("whitened-k-means")
+                if divide_differently(z, positions, other):
+                    labels = set_centers(model, z, other, self.temperature)
+                    make_rival = partial(make_net, labels=labels, init="whitened-k-means")
+                    rival = train_rival(make_rival, pretrained, settings, dropout_seed)
+            labels = set_centers(model, z, positions, self.temperature)
+        net, batches = make_net(
+            settings=settings,
             labels=labels,
             optimizer_state=pretrained.optimizer_state,
-            max_epochs=int(self.max_epochs),
             tol=float(self.tol),
             n_iter_no_change=int(self.n_iter_no_change),
+            init=init,
+            rival=rival,
         )
         net.checkpoint = settings.phase_checkpoint("finetune")
-        with torch_seed(phase_seed(seed, "dropout"), settings.device):
+        with torch_seed(dropout_seed, settings.device):
             return net.partial_fit(batches, epochs=int(self.max_epochs))
 
     def _lambdas(self):
@@ -384,17 +400,15 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         names = [f"lambda_{term}" for term in terms]
         return {name: float(getattr(self, name, 0.0)) for name in names}
 
-    def _initial_centers(self, z, data, n_clusters, seed):
+    def _initial_centers(self, z, data, n_clusters, seed, init):
         """Centres of k-means in the embedding, the best of twenty runs."""
-        return start_centers(z, n_clusters, seed=seed, is_whitened=self._starts_whitened)
-
-    @property
-    def _starts_whitened(self):
-        return self.init == "whitened-k-means"
+        return start_centers(z, n_clusters, seed=seed, is_whitened=init == "whitened-k-means")
 
     def _set_learned(self, net, data, pretrain_history):
         """Set the learned attributes, and warn where the centres cannot be trusted."""
         tuned = epoch_records(net)
+        if net.init is not None:
+            self.init_ = net.init
         self.history_ = pretrain_history + tuned
         self.n_iter_ = len(tuned)
         self.stop_reason_ = net.stop_reason or "max_epochs"

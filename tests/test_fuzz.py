@@ -68,7 +68,7 @@ def calls(draw):
         "n_components": draw(st.sampled_from([1, 2, 4])),
         "objective": draw(st.sampled_from(["ckm", "dec", "dcn", "soft-kmeans"])),
         "augmentation": draw(st.sampled_from([None, "auto"])),
-        "init": draw(st.sampled_from(["k-means", "whitened-k-means"])),
+        "init": draw(st.sampled_from(["auto", "k-means", "whitened-k-means"])),
         "n_init": draw(st.sampled_from([1, 1, 2])),
         "encoder": TinyEncoder,
         "pretrain_epochs": draw(st.integers(0, 1)),

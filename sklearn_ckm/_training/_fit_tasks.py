@@ -114,6 +114,8 @@ class PhaseTask(Callback):
             "history_": [dict(record) for record in tasks.history] + tuned,
             "n_iter_": len(tuned),
         }
+        if net.init is not None:
+            attributes["init_"] = net.init
         so_far = object.__new__(type(tasks.estimator))
         vars(so_far).update(vars(tasks.estimator) | attributes)
         return {**attributes, "labels_": so_far._predict(so_far._embed(tasks.X))}

@@ -11,6 +11,7 @@ from ..utils._random import fixed_sample, phase_seed
 from ..utils._warnings import warn_user
 from ._divergence import DivergenceError
 from ._inference import distances_in_blocks, embed
+from ._rivals import left_to_minimize
 
 SCORED_ROWS = 2000
 _FEWEST_SCORED = 3
@@ -80,13 +81,10 @@ def choose_start(net, history, pretrain, finetune, target, *, n_init, settings, 
 def score_start(net, target):
     """Label-free score of a trained net, to choose among starts by: higher is better.
 
-    With views, what they and the labelled rows have left to minimise, negated: the other terms of
-    the loss depend on the scale of the embedding. The weights are left out: without one on the
-    balance, all rows in one cluster would be the best of all.
+    With views, what they and the labelled rows have left to minimise, negated.
     """
     if net.criterion_.compares_views and net.history:
-        last = _kept_epoch(net)
-        return -sum(last.get(term, 0.0) for term in ("consistency", "balance", "kshot"))
+        return -left_to_minimize(_kept_epoch(net))
     rows = fixed_sample(len(target), SCORED_ROWS)
     return neighborhood_agreement(net.module_, target[rows]) if len(rows) >= _FEWEST_SCORED else 0.0
 

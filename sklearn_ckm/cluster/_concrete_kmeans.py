@@ -74,12 +74,17 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         with the printed form of the objective
         (:class:`~sklearn_ckm.objectives.ConcreteKMeansObjective`), is the literal method of the
         paper, whose centres can collapse onto each other as the embedding shrinks.
-    init : {"k-means", "whitened-k-means"}, default="k-means"
-        How the centres start: at the means of the clusters that k-means finds in the pretrained
-        embedding, as it is, as in the paper, or whitened by the covariance of the rows, of which a
-        tenth is replaced by that of equal, independent features. An autoencoder can stretch its
-        code at will, as its decoder undoes it, so distances there may mean little; whitened ones
-        often start nearer to the classes.
+    init : {"auto", "k-means", "whitened-k-means"}, default="auto"
+        How the centres start. ``"k-means"``: by k-means in the pretrained embedding, as in the
+        paper. ``"whitened-k-means"``: at the means of the clusters that k-means finds there after
+        whitening by the covariance of the rows, of which a tenth is replaced by that of equal,
+        independent features. An autoencoder can stretch its code at will, as its decoder undoes
+        it, so distances there may mean little; yet neither start is always the better one.
+        ``"auto"`` lets both compete where rows are compared with views: from the second, training
+        goes only until assignments are as sharp as at the end, just beyond half of `max_epochs`;
+        then the fit from the first goes on from its state, if that has the smaller sum of
+        ``consistency`` and ``balance`` (and ``kshot``). `callbacks` see only the latter fit. Where
+        both starts divide the rows alike, and without views, it is ``"k-means"``.
     n_init : int, default=1
         Starts from new weights, each of which runs both phases, so that the time is as many times
         that of one. Kept is the one whose views agree and fill the clusters best at the end: the
@@ -144,6 +149,8 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         and ``silhouette``, means over the draws of rows.
     cluster_centers_ : ndarray of shape (n_clusters, n_components)
         Centres in the embedding.
+    init_ : str
+        ``"k-means"`` or ``"whitened-k-means"``: the start that the fit went on from.
     init_scores_ : ndarray of shape (n_ended,)
         Label-free score of each start that ended, where there are several; higher is better, minus
         infinity where a further one diverged.
@@ -258,7 +265,7 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         lambda_consistency: float = 10.0,
         lambda_balance: float = 10.0,
         temperature: float | str = "auto",
-        init: str = "k-means",
+        init: str = "auto",
         n_init: int = 1,
         pretrain_epochs: int = 50,
         max_epochs: int = 100,

@@ -69,7 +69,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Whether the source takes part in the fine-tuning. False uses it for the pretraining alone
         and reads no label at all; fine-tuning then minimises reconstruction and clustering of the
         target. This is "Src + Targ Clustering" of the paper's comparison.
-    init : {"k-means", "whitened-k-means"}, default="k-means"
+    init : {"auto", "k-means", "whitened-k-means"}, default="auto"
         How the centres start, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     n_init : int, default=1
         Starts from new weights, each of which runs both phases; the one that needs no label to be
@@ -128,6 +128,8 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Centres in the embedding.
     source_classes_ : ndarray of shape (n_classes,)
         Classes of the source, sorted; empty where no source row was labelled.
+    init_ : str
+        ``"k-means"`` or ``"whitened-k-means"``: the start that the fit went on from.
     init_scores_ : ndarray of shape (n_ended,)
         Label-free score of each start that ended, where there are several; higher is better, minus
         infinity where a further one diverged.
@@ -209,7 +211,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         temperature: float | str = "auto",
         source_sampling: str = "balanced",
         source_in_finetuning: bool = True,
-        init: str = "k-means",
+        init: str = "auto",
         n_init: int = 1,
         pretrain_epochs: int = 50,
         max_epochs: int = 100,

@@ -75,7 +75,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
     source_sampling : {"balanced", "natural"}, default="balanced"
         ``"balanced"`` draws every source class equally often in fine-tuning, ``"natural"`` as
         often as it occurs.
-    init : {"k-means", "whitened-k-means"}, default="k-means"
+    init : {"auto", "k-means", "whitened-k-means"}, default="auto"
         How the centres without a labelled row start, as in :class:`~sklearn_ckm.ConcreteKMeans`;
         the others start at the means of their classes' rows.
     n_init : int, default=1
@@ -135,6 +135,9 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         Centres in the embedding: those of the labelled classes in their order, then the unnamed.
     source_classes_ : ndarray of shape (n_source_classes,)
         Classes of the source, sorted; empty where no source row was labelled.
+    init_ : str
+        ``"k-means"`` or ``"whitened-k-means"``: how the centres without a labelled row started, in
+        the start that the fit went on from.
     init_scores_ : ndarray of shape (n_ended,)
         Score by which the start was chosen (`n_init`), of each that ended, where there are several;
         higher is better, minus infinity where a further one diverged.
@@ -213,7 +216,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         unknown_label: Any = "auto",
         temperature: float | str = "auto",
         source_sampling: str = "balanced",
-        init: str = "k-means",
+        init: str = "auto",
         n_init: int = 1,
         pretrain_epochs: int = 50,
         max_epochs: int = 100,
@@ -414,14 +417,14 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         unnamed = probabilities[:, self._n_named :].sum(1, keepdims=True)
         return np.hstack([probabilities[:, : self._n_named], unnamed])
 
-    def _initial_centers(self, z, data, n_clusters, seed):
+    def _initial_centers(self, z, data, n_clusters, seed, init):
         """Class means of the labelled rows (Eq. 6), then centres for the rows far from them."""
         named = class_means(z, data.y_target)
         n_unnamed = n_clusters - len(named)
         if not n_unnamed:
             return named
         unnamed = start_centers_apart(
-            z, named, n_unnamed, seed=seed, is_whitened=self._starts_whitened
+            z, named, n_unnamed, seed=seed, is_whitened=init == "whitened-k-means"
         )
         return torch.cat([named, unnamed])
 
