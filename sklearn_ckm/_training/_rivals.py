@@ -48,7 +48,9 @@ class Rival:
         net.history[:] = self.history
         groups = own["optimizer"]["param_groups"]
         optimizer = {**self.state["optimizer"], "param_groups": groups}
-        kept = {name: own[name] for name in ("is_trained", "is_slowed", "stop_reason")}
+        kept = {name: own[name] for name in ("is_trained", "is_slowed")}
+        if own["stop_reason"] != "converged":  # that was the start which is given up
+            kept["stop_reason"] = own["stop_reason"]
         restore_state(net, batches, {**self.state, **kept, "optimizer": optimizer})
 
 
