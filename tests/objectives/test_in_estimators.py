@@ -191,8 +191,8 @@ def started(monkeypatch):
 
 
 def test_centers_move_in_training_and_not_without(make, objective, started):
-    trained = fit(make(objective=objective))
-    untouched = fit(make(objective=objective, max_epochs=0))
+    trained = fit(make(objective=objective, init="k-means"))
+    untouched = fit(make(objective=objective, init="k-means", max_epochs=0))
     first, second = started["positions"]
     assert_array_equal(first, second)
     assert_array_equal(untouched.cluster_centers_, first)

@@ -95,7 +95,7 @@ MODELS = {
             CommonFactorClassifier,
         )
     },
-    "unnamed centres": lambda: (fit(CKMSemiSupervisedAdapter, n_clusters=5), X),
+    "unnamed centres": lambda: (fit(CKMSemiSupervisedAdapter, n_clusters=5, temperature=0.1), X),
     "own encoder": lambda: (fit(CKMDomainAdapter, encoder=Own), X),
     "Student's t": lambda: (fit(CKMDomainAdapter, objective=DECObjective(alpha=2.0)), X),
     "one cluster": lambda: (fit(ConcreteKMeans, n_clusters=1), X),
