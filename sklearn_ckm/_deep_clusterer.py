@@ -30,13 +30,12 @@ from ._training._n_clusters import FEWEST_ROWS
 from ._training._phases import (
     Pretrained,
     pretrain,
-    set_centers,
     start_centers,
     start_finetuning,
     strip_net,
 )
 from ._training._pretraining_cache import cached_pretraining
-from ._training._rivals import divide_differently, train_rival
+from ._training._rivals import Start, place_starts, train_best
 from ._training._starts import SCORED_ROWS, choose_start, neighborhood_agreement
 from .augmentation._resolve import check_views, resolve_augmentation
 from .modules import ClusteringModel, build_autoencoder
@@ -214,7 +213,8 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
 
         learned = {"_scaler": scaler, "_objective": objective}
         n_starts = 1 if is_started else int(self.n_init)
-        tasks = FitTasks(self, X_target, 2 * n_starts, learned)
+        n_phases = 1 + len(self._inits(criterion))
+        tasks = FitTasks(self, X_target, n_phases * n_starts, learned)
         settings = replace(settings, tasks=tasks)
         with self._make_checkpoint(data, seed) or nullcontext() as checkpoint:
             if checkpoint is not None:
@@ -353,46 +353,54 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         Eqs. 4 and 8. Returns the net, trained.
         """
         settings.tasks.history = pretrained.history
-        model = pretrained.model
+        model, optimizer_state = pretrained.model, pretrained.optimizer_state
         phase = "pretrain" if model.centers is None else "finetune"
         start_seed = phase_seed(seed, "finetune")
         z = embed_training_rows(model, data.target, settings.device, phase=phase, lr=settings.lr)
-        dropout_seed = phase_seed(seed, "dropout")
-        make_net = partial(
-            start_finetuning,
-            model,
-            data,
-            is_balanced=getattr(self, "source_sampling", None) == "balanced",
-            seed=start_seed,
-            criterion=criterion,
-            max_epochs=int(self.max_epochs),
-        )
-        init = rival = None
         if model.centers is not None:
             labels = distances_in_blocks(z, model.centers.positions.detach()).argmin(1)
+            starts = [Start(None, labels)]
         else:
-            place = partial(self._initial_centers, z, data, n_clusters, start_seed)
-            init = "k-means" if self.init == "auto" else self.init
-            positions = place(init)
-            if self.init == "auto" and criterion.compares_views and self.max_epochs:
-                other = place("whitened-k-means")
-                if divide_differently(z, positions, other):
-                    labels = set_centers(model, z, other, self.temperature)
-                    make_rival = partial(make_net, labels=labels, init="whitened-k-means")
-                    rival = train_rival(make_rival, pretrained, settings, dropout_seed)
-            labels = set_centers(model, z, positions, self.temperature)
-        net, batches = make_net(
-            settings=settings,
-            labels=labels,
-            optimizer_state=pretrained.optimizer_state,
-            tol=float(self.tol),
-            n_iter_no_change=int(self.n_iter_no_change),
-            init=init,
-            rival=rival,
-        )
-        net.checkpoint = settings.phase_checkpoint("finetune")
+            positions = {
+                init: self._initial_centers(z, data, n_clusters, start_seed, init)
+                for init in self._inits(criterion)
+            }
+            starts = place_starts(model, z, positions, self.temperature)
+
+        def make_net(start):
+            is_first = start is starts[0]
+            net, batches = start_finetuning(
+                model,
+                data,
+                settings,
+                is_balanced=getattr(self, "source_sampling", None) == "balanced",
+                seed=start_seed,
+                description="fine-tuning" if is_first else "second start",
+                criterion=criterion,
+                labels=start.labels,
+                init=start.init,
+                optimizer_state=copy.deepcopy(optimizer_state),  # training moves it
+                max_epochs=int(self.max_epochs),
+                tol=float(self.tol),
+                n_iter_no_change=int(self.n_iter_no_change),
+            )
+            net.checkpoint = settings.phase_checkpoint("finetune" if is_first else "second-start")
+            return net, batches
+
+        max_epochs, dropout_seed = int(self.max_epochs), phase_seed(seed, "dropout")
+        if len(starts) > 1:
+            kwargs = {"max_epochs": max_epochs, "seed": dropout_seed, "device": settings.device}
+            return train_best(starts, make_net, model, **kwargs)
+        net, batches = make_net(*starts)
         with torch_seed(dropout_seed, settings.device):
-            return net.partial_fit(batches, epochs=int(self.max_epochs))
+            return net.partial_fit(batches, epochs=max_epochs)
+
+    def _inits(self, criterion):
+        """How centres start: two ways, where views tell which was the better."""
+        if self.init != "auto":
+            return [self.init]
+        is_compared = criterion.compares_views and self.max_epochs
+        return ["k-means", "whitened-k-means"] if is_compared else ["k-means"]
 
     def _lambdas(self):
         """Weights of the joint loss; an estimator without a term has no parameter for it."""

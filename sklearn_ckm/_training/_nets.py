@@ -133,14 +133,13 @@ class PhaseNet(NeuralNet):
         self.check_training_readiness()
         batches = self.get_iterator(self.get_dataset(X), training=True)
         n_epochs = len(self.history) + (self.max_epochs if epochs is None else epochs)
-        if self.checkpoint is not None:
+        if self.checkpoint is not None and not self.history:
             self.checkpoint.restore(self, batches)
         state = take_state(self, batches)
         try:
             while len(self.history) < n_epochs and self.stop_reason is None:
                 try:
                     self._run_epoch(batches)
-                    self.on_epoch_over(batches)
                 except DivergenceError as error:
                     if self.is_slowed:
                         raise
@@ -273,9 +272,6 @@ class PhaseNet(NeuralNet):
     def on_train_epoch_end(self, n_batches):
         """Called after the batches of an epoch, before the callbacks."""
 
-    def on_epoch_over(self, batches):
-        """Called after an epoch, when its callbacks are done."""
-
     def _record_for_callbacks(self, loss, has_batch):
         """Record the loss where skorch's callbacks look for it; the history leaves these out."""
         if not has_batch:
@@ -344,8 +340,6 @@ class FineTuningNet(PhaseNet):
         Epochs in a row without such a change after which training stops.
     init : str, default=None
         How the centres started.
-    rival : Rival, default=None
-        Another start, from which training goes on if it was the better one after as many epochs.
     **kwargs : dict
         Parameters of :class:`PhaseNet`.
     """
@@ -362,7 +356,6 @@ class FineTuningNet(PhaseNet):
         tol=0.0,
         n_iter_no_change=10,
         init=None,
-        rival=None,
         **kwargs,
     ):
         # decay would pull the centres to the origin, where no term of the loss wants them
@@ -375,7 +368,6 @@ class FineTuningNet(PhaseNet):
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
         self.init = init
-        self.rival = rival
 
     def initialize(self):
         """Build the optimiser and start the monitors."""
@@ -389,9 +381,8 @@ class FineTuningNet(PhaseNet):
         return self
 
     def get_phase_state(self):
-        """Labels, state of the objective, count of the still epochs and start of the centres."""
+        """Labels, state of the objective and count of the still epochs."""
         return {
-            "init": self.init,
             "labels": self.monitors.labels,
             "clustering_state": self.clustering_state,
             "n_still": self.n_still,
@@ -399,7 +390,6 @@ class FineTuningNet(PhaseNet):
 
     def set_phase_state(self, state):
         """Take over what :meth:`get_phase_state` gave."""
-        self.init = state["init"]
         self.monitors.labels = state["labels"]
         self.clustering_state = state["clustering_state"]
         self.n_still = state["n_still"]
@@ -471,12 +461,6 @@ class FineTuningNet(PhaseNet):
         self.n_still = self.n_still + 1 if is_still else 0
         if self.n_still >= self.n_iter_no_change:
             self.stop_reason = "converged"
-
-    def on_epoch_over(self, batches):
-        """Compare with the rival, once."""
-        if self.rival is not None and len(self.history) == len(self.rival.history):
-            self.rival.meet(self, batches)
-            self.rival = None
 
     @torch.no_grad()
     def _remember_farthest(self, index, z, step):

@@ -369,14 +369,7 @@ def strip_net(net):
     net.trim_for_prediction()
     # skorch maps `module_` to another device on loading, but not the `module` it was made from
     training_only = ("optimizer", "optimizer_state", "generator", "labels", "monitors", "_farthest")
-    watched = (
-        "rival",
-        "_is_named",
-        "_infinite_buffers",
-        "clustering_state",
-        "checkpoint",
-        "interrupts",
-    )
+    watched = ("_is_named", "_infinite_buffers", "clustering_state", "checkpoint", "interrupts")
     for name in ("module", *training_only, *watched):
         setattr(net, name, None)
     return net

@@ -1,97 +1,173 @@
-"""Two starts of the centres in one network: the better of them at half of the epochs goes on."""
+"""Starts of the centres in one network that compete: the better at half of the epochs goes on."""
 
 import copy
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
-from sklearn.exceptions import ConvergenceWarning
+import torch
 from sklearn.metrics import adjusted_rand_score
 
 from ..utils._random import torch_seed
-from ..utils._warnings import ignored_warnings
 from ._divergence import DivergenceError
 from ._inference import distances_in_blocks
-from ._state import restore_state, take_state
+from ._phases import set_centers
+from ._state import restore_state, set_trained_parameters, take_state, trained_parameters
 
 
 @dataclass(frozen=True)
-class Rival:
-    """A start that was trained until it could be compared.
+class Start:
+    """A way to begin the fine-tuning.
 
     Attributes
     ----------
-    state : dict
-        From :func:`take_state`.
-    history : list of dict
-        Its epochs, as skorch has them.
+    init : str or None
+        How the centres were placed; None where an earlier fit left them.
+    labels : Tensor of shape (n_target,)
+        Nearest centre of each target row.
+    state : dict of str to Tensor
+        State of the model, with the centres.
     """
 
-    state: dict[str, Any]
-    history: list
-
-    def meet(self, net, batches):
-        """Let a net go on from the rival's state, where that has less left to minimise.
-
-        The net has trained for as many epochs. It keeps what belongs to its callbacks: learning
-        rates, and which parameters are frozen.
-
-        Parameters
-        ----------
-        net : FineTuningNet
-            Changed in place, its history included.
-        batches : DomainBatches
-            What it trains on; changed in place.
-        """
-        if left_to_minimize(self.history[-1]) >= left_to_minimize(net.history[-1]):
-            return
-        own = take_state(net, batches)
-        net.history[:] = self.history
-        groups = own["optimizer"]["param_groups"]
-        optimizer = {**self.state["optimizer"], "param_groups": groups}
-        kept = {name: own[name] for name in ("is_trained", "is_slowed")}
-        if own["stop_reason"] != "converged":  # that was the start which is given up
-            kept["stop_reason"] = own["stop_reason"]
-        restore_state(net, batches, {**self.state, **kept, "optimizer": optimizer})
+    init: str | None
+    labels: torch.Tensor
+    state: dict[str, Any] = field(default_factory=dict)
 
 
-def train_rival(make_net, pretrained, settings, seed):
-    """Train a start for as many epochs as it takes until starts can be compared.
+def place_starts(model, z, positions, temperature):
+    """Give a model centres, for each start anew; it ends with those of the last one.
 
     Parameters
     ----------
-    make_net : callable
-        Makes the net, with views, and its batches; takes further arguments of
-        :func:`~sklearn_ckm._training._phases.start_finetuning`.
-    pretrained : Pretrained
-        With centres at that start. Left as it is.
-    settings : TrainingSettings
-        Settings of the fit. Callbacks see nothing of a rival.
-    seed : int
-        Seed of whatever is random in the network.
+    model : ClusteringModel
+        Changed in place.
+    z : Tensor of shape (n_target, n_components)
+        Target embeddings.
+    positions : dict of str to Tensor of shape (n_clusters, n_components)
+        Where the centres of each start are.
+    temperature : float or "auto"
+        That of the centres.
 
     Returns
     -------
-    rival : Rival or None
-        None where the training diverged, were it once, or was interrupted.
+    starts : list of Start
+        Those that divide the rows otherwise than the ones before.
     """
-    model, before = pretrained.model, copy.deepcopy(pretrained.model.state_dict())
-    net, batches = make_net(
-        settings=replace(settings, callbacks=None, tasks=None),
-        optimizer_state=copy.deepcopy(pretrained.optimizer_state),
-        description="fine-tuning, another start",
-    )
-    net.checkpoint = settings.phase_checkpoint("rival")
-    n_epochs = n_epochs_until_compared(net.max_epochs)
+    starts = []
+    for init, centers in positions.items():
+        labels = distances_in_blocks(z, centers.to(z)).argmin(1)
+        if any(_divide_alike(labels, start.labels) for start in starts):
+            continue
+        labels = set_centers(model, z, centers, temperature)
+        starts.append(Start(init, labels, copy.deepcopy(model.state_dict())))
+    return starts
+
+
+def _divide_alike(labels, others):
+    return adjusted_rand_score(labels.cpu().numpy(), others.cpu().numpy()) == 1
+
+
+def train_best(starts, make_net, model, *, max_epochs, seed, device):
+    """Train from two starts until one can see which is the better, and that one to its end.
+
+    It goes on from where it was, as if there had been no other. The second one has to train without
+    a divergence.
+
+    Parameters
+    ----------
+    starts : list of Start
+        Two.
+    make_net : callable
+        Makes the net and the batches of a start, of which the model has the state.
+    model : ClusteringModel
+        Trained in place.
+    max_epochs : int
+        Number of epochs.
+    seed : int
+        Seed of whatever is random in the network.
+    device : torch.device
+        Where to train.
+
+    Returns
+    -------
+    net : FineTuningNet
+        Trained. The first one, where it stopped before starts could be compared.
+    """
+    n_epochs = n_epochs_until_compared(max_epochs)
+    is_trained = trained_parameters(model)
+    begun = []
+
+    def begin(start):
+        model.load_state_dict(start.state)
+        set_trained_parameters(model, is_trained)  # callbacks of another start may have frozen some
+        begun.append(_Training(*make_net(start), seed, device))
+        return begun[-1]
+
     try:
-        with ignored_warnings(ConvergenceWarning), torch_seed(seed, settings.device):
-            net.partial_fit(batches, epochs=n_epochs)
-            state = take_state(net, batches)
+        better = begin(starts[0])
+        better.run(n_epochs)
+        if better.net.stop_reason in (None, "converged"):
+            better = _compare(better, begin(starts[1]), n_epochs)
+            better.run(max_epochs)
+        better.end()
+    except BaseException:
+        for training in begun:
+            with suppress(Exception):  # the one under way tells more
+                training.end()
+        raise
+    return better.net
+
+
+def _compare(first, second, n_epochs):
+    """Train the second as far as the first, and end the poorer one."""
+    second.net.is_slowed = True  # so that it ends where it diverges
+    try:
+        second.run(n_epochs)
     except DivergenceError:
-        return None
-    finally:
-        model.load_state_dict(before)
-    is_sound = len(net.history) == n_epochs and not net.is_slowed
-    return Rival(state, list(net.history)) if is_sound else None
+        with suppress(Exception):  # of callbacks that look at a broken network
+            second.end()
+        better, other = first, second
+    else:
+        is_second = len(second.net.history) >= n_epochs and (
+            left_to_minimize(second.net.history[n_epochs - 1])
+            < left_to_minimize(first.net.history[n_epochs - 1])
+        )
+        better, other = (second, first) if is_second else (first, second)
+        other.restore()
+        second.state["is_slowed"] = False
+        if second.net.stop_reason == "interrupted":
+            first.state["stop_reason"] = "interrupted"
+    other.end()
+    other.state = None
+    return better
+
+
+class _Training:
+    """One start, trained in parts, between which the model may have the state of another."""
+
+    def __init__(self, net, batches, seed, device):
+        self.net, self.batches, self.seed, self.device = net, batches, seed, device
+        self.state, self.is_over = None, False
+        net.notify("on_train_begin", X=batches, y=None)
+
+    def run(self, n_epochs):
+        """Train until so many epochs are done, or there is a reason to stop."""
+        with torch_seed(self.seed, self.device):
+            if self.state is not None:
+                restore_state(self.net, self.batches, self.state)  # the global generators, too
+            self.net.fit_loop(self.batches, epochs=n_epochs - len(self.net.history))
+            self.state = take_state(self.net, self.batches)
+
+    def restore(self):
+        """Give the model the state that it had at the end of the last part."""
+        with torch_seed(self.seed, self.device):
+            restore_state(self.net, self.batches, self.state)
+
+    def end(self):
+        """Tell the callbacks, once."""
+        if not self.is_over:
+            self.is_over = True
+            self.net.notify("on_train_end", X=self.batches, y=None)
 
 
 def n_epochs_until_compared(max_epochs):
@@ -106,11 +182,3 @@ def left_to_minimize(epoch):
     without one on the balance, all rows in one cluster would be the best of all.
     """
     return sum(epoch.get(term, 0.0) for term in ("consistency", "balance", "kshot"))
-
-
-def divide_differently(z, *starts):
-    """Whether rows have other neighbours in their clusters around one start than around another."""
-    labels = [
-        distances_in_blocks(z, positions.to(z)).argmin(1).cpu().numpy() for positions in starts
-    ]
-    return adjusted_rand_score(*labels) < 1

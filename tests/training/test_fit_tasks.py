@@ -131,6 +131,37 @@ def test_handed_estimators_of_several_starts_have_the_history_of_theirs():
     assert phases == [*expected, *expected, expected[-1]]
 
 
+def test_starts_that_compete_are_phases_and_hand_estimators_of_their_own():
+    rows = np.random.default_rng(0).uniform(size=(90, 4))  # no obvious clusters
+    params = {**SMALL, "n_clusters": 5, "n_components": 3, "max_epochs": 6, "tol": 0.0}
+    kept = set()
+    for seed in range(8):
+        recorder = Recorder()
+        model = ConcreteKMeans(**{**params, "random_state": seed})
+        model.set_callbacks(recorder).fit(rows)
+        kept.add(model.init_)
+        starts = ("k-means", "fine-tuning"), ("whitened-k-means", "second start")
+        phases = [task for task in recorder.ended if task[0] not in ("epoch", "fit")]
+        expected = [("fine-tuning", 1), ("second start", 2)]
+        is_second = model.init_ == starts[1][0]
+        assert phases == [("pretraining", 0), *expected[:: 1 if is_second else -1]]
+        for init, phase in starts:
+            alone = ConcreteKMeans(**{**params, "random_state": seed, "init": init}).fit(rows)
+            handed = [
+                fitted
+                for (name, _), fitted in zip(recorder.ended, recorder.estimators, strict=True)
+                if fitted is not None and name in ("epoch", phase) and fitted.init_ == init
+            ]
+            n_epochs = 6 if init == model.init_ else 4
+            lengths = [len(fitted.history_) - 2 for fitted in handed]
+            assert lengths == [*range(1, n_epochs + 1), n_epochs]  # and after the phase
+            for fitted in handed:
+                assert fitted.history_ == alone.history_[: len(fitted.history_)]
+            if n_epochs == 6:
+                assert_array_equal(handed[-1].transform(rows), alone.transform(rows))
+    assert kept == {"k-means", "whitened-k-means"}
+
+
 def test_callback_can_stop_a_phase():
     recorder = Recorder(stop_at=("pretraining", "epoch", 0))
     model = ConcreteKMeans(**SMALL).set_callbacks(recorder).fit(X)
@@ -174,7 +205,8 @@ def test_failed_fit_ends_the_callbacks_and_leaves_no_trace():
 
 def test_callbacks_of_a_search_reach_the_epochs():
     recorder = Recorder()
-    search = GridSearchCV(ConcreteKMeans(**SMALL), {"lambda_clustering": [0.1, 1.0]}, cv=2)
+    model = ConcreteKMeans(**SMALL, init="k-means")
+    search = GridSearchCV(model, {"lambda_clustering": [0.1, 1.0]}, cv=2)
     search.set_callbacks(recorder).fit(X)
     n_fits = 2 * 2 + 1
     assert recorder.ended.count(("epoch", 2)) == n_fits
@@ -184,7 +216,7 @@ def test_callbacks_of_a_search_reach_the_epochs():
 
 def test_callbacks_of_a_pipeline_reach_the_epochs():
     recorder = Recorder()
-    pipeline = make_pipeline(StandardScaler(), ConcreteKMeans(**SMALL))
+    pipeline = make_pipeline(StandardScaler(), ConcreteKMeans(**SMALL, init="k-means"))
     pipeline.set_callbacks(recorder).fit(X)
     assert recorder.ended.count(("epoch", 2)) == 1
 

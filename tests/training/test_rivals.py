@@ -1,22 +1,21 @@
 """Two starts of the centres that compete within one fit."""
 
-import copy
 import signal
+import warnings
 from functools import cache
 
 import numpy as np
 import pytest
-import torch
 from numpy.testing import assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
-from skorch.callbacks import Callback, EarlyStopping, Freezer, LRScheduler
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LRScheduler
 from torch import nn
 
 from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans, _deep_clusterer
-from sklearn_ckm._training import _rivals
 from sklearn_ckm._training._nets import FineTuningNet
-from sklearn_ckm._training._rivals import n_epochs_until_compared
+from sklearn_ckm._training._rivals import left_to_minimize, n_epochs_until_compared
+from sklearn_ckm.objectives import ConcreteKMeansObjective
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -97,7 +96,28 @@ def seed_of(init, **params):
     return next(seed for seed in range(20) if fit(random_state=seed, **params).init_ == init)
 
 
-@pytest.mark.parametrize("init", STARTS)
+class FreezesEncoder(Callback):
+    """In the fine-tuning."""
+
+    def on_train_begin(self, net, **kwargs):
+        if net.phase == "finetune":
+            net.module_.encoder.requires_grad_(False)
+
+
+class Ends(Callback):
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_end(self, net, **kwargs):
+        if net.phase == "finetune" and len(net.history) == self.epoch:
+            net.stop_reason = "callback"
+
+
+def quiet(callback):
+    callback.sink = str
+    return callback
+
+
 @pytest.mark.parametrize(
     "params",
     [
@@ -105,22 +125,38 @@ def seed_of(init, **params):
         {"encoder": UncopiedEncoder},
         {"objective": "dec"},
         {"objective": "dcn"},
+        {"objective": ConcreteKMeansObjective(noise=(1.0, 0.0))},
         {"optimizer": "sgd", "lr": 1e-3},
+        {"precision": "bfloat16"},
+        {"temperature": 0.3},
         {"max_epochs": 1},
         {"max_epochs": 2},
-        {"n_init": 2},
+        {"tol": 0.9, "n_iter_no_change": 1},
+        {"tol": 0.9, "n_iter_no_change": 2},
+        {"callbacks": [LRScheduler("StepLR", step_size=1, gamma=0.5)]},
+        {"callbacks": [LRScheduler("ReduceLROnPlateau", monitor="reconstruction", patience=0)]},
+        {"callbacks": [FreezesEncoder()]},
+        {"callbacks": [EarlyStopping("train_loss", patience=9, load_best=True, sink=str)]},
+        {"callbacks": [Ends(5)]},
+        {"callbacks": [quiet(Checkpoint("train_loss_best", load_best=True))]},
+        {
+            "callbacks": [
+                quiet(Checkpoint("train_loss_best", "{last_epoch[epoch]}.pt", load_best=True))
+            ]
+        },
     ],
     ids=str,
 )
-def test_nothing_of_the_other_start_is_left(init, params):
-    seed = seed_of(init, **params) if params.get("n_init", 1) == 1 else 0
-    both = fit(random_state=seed, **params)
-    if "n_init" in params:
-        kept = [fit(random_state=seed, **params, init=name) for name in STARTS]
-        assert max(both.init_scores_) >= min(max(model.init_scores_) for model in kept)
-    else:
-        assert_same_fit(both, fit(random_state=seed, **params, init=init))
-    assert_same_fit(both, fit(random_state=seed, **params))
+def test_nothing_of_the_other_start_is_left(params, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where skorch's checkpoints are
+    kept = set()
+    for seed in range(20):
+        both = fit(random_state=seed, **params)
+        assert_same_fit(both, fit(random_state=seed, **params, init=both.init_))
+        kept.add(both.init_)
+        if len(kept) == 2:
+            return
+    pytest.fail(f"only {kept} won")
 
 
 def test_epochs_until_starts_are_compared():
@@ -140,13 +176,13 @@ def test_epochs_until_starts_are_compared():
     ids=str,
 )
 def test_one_start_where_there_is_nothing_to_compare(params, monkeypatch):
-    monkeypatch.setattr(_deep_clusterer, "train_rival", None)  # a call would raise
+    monkeypatch.setattr(_deep_clusterer, "train_best", None)  # a call would raise
     model = fit(**params)
     assert model.init_ == params.get("init", "k-means")
 
 
 def test_one_start_where_each_center_has_labels(monkeypatch):
-    monkeypatch.setattr(_deep_clusterer, "train_rival", None)
+    monkeypatch.setattr(_deep_clusterer, "train_best", None)
     model = fit(make_few_label_adapter, n_clusters=2)
     assert_same_fit(model, fit(make_few_label_adapter, n_clusters=2, init="k-means"))
 
@@ -156,156 +192,118 @@ def test_warm_start_goes_on_from_the_start_that_was_kept(monkeypatch):
         5, n_components=3, pretrain_epochs=3, max_epochs=6, random_state=seed_of(STARTS[1])
     ).fit(X_TGT)
     assert model.init_ == STARTS[1]
-    monkeypatch.setattr(_deep_clusterer, "train_rival", None)
+    monkeypatch.setattr(_deep_clusterer, "train_best", None)
     assert model.set_params(warm_start=True, init="k-means").fit(X_TGT).init_ == STARTS[1]
 
 
 class Counts(Callback):
-    n_begun = n_epochs = 0
+    def __init__(self, seen):
+        self.seen = seen
+
+    def __deepcopy__(self, memo):
+        return Counts(self.seen)  # copies write to one list
 
     def on_train_begin(self, net, **kwargs):
-        Counts.n_begun += net.phase == "finetune"
+        self.seen.append((net.phase, net.init if net.phase == "finetune" else None, "begin"))
 
     def on_epoch_end(self, net, **kwargs):
-        Counts.n_epochs += net.phase == "finetune"
+        self.seen.append((net.phase, net.init if net.phase == "finetune" else None, "epoch"))
+
+    def on_train_end(self, net, **kwargs):
+        self.seen.append((net.phase, net.init if net.phase == "finetune" else None, "end"))
 
 
 @pytest.mark.parametrize("init", STARTS)
-def test_callbacks_see_one_fit(init):
-    Counts.n_begun = Counts.n_epochs = 0
-    fit(random_state=seed_of(init), callbacks=[Counts()])
-    assert (Counts.n_begun, Counts.n_epochs) == (1, 6)
+def test_callbacks_see_both_starts(init):
+    seen = []
+    model = fit(random_state=seed_of(init), callbacks=[Counts(seen)])
+    assert model.init_ == init
+    (other,) = set(STARTS) - {init}
+    for start, n_epochs in ((None, 3), (init, 6), (other, 4)):
+        events = [event for _, name, event in seen if name == start]
+        assert events == ["begin", *["epoch"] * n_epochs, "end"]
+    assert seen[-1][1:] == (init, "end")
 
 
-class NotesRate(Callback):
-    def on_epoch_end(self, net, **kwargs):
-        net.history.record("rate", net.optimizer_.param_groups[0]["lr"])
-        trained = [p.requires_grad for p in net.module_.decoder.parameters()]
-        net.history.record("is_frozen", not any(trained))
+@pytest.mark.parametrize("epoch", [1, 4])
+def test_callback_that_ends_the_fit_before_a_second_start(epoch, monkeypatch):
+    seen = []
+    model = fit(random_state=seed_of(STARTS[1]), callbacks=[Ends(epoch), Counts(seen)])
+    assert (model.n_iter_, model.init_, model.stop_reason_) == (epoch, STARTS[0], "callback")
+    assert STARTS[1] not in {name for _, name, _ in seen}
 
 
-def test_rates_and_frozen_layers_of_callbacks_stay():
-    scheduler = LRScheduler("StepLR", step_size=1, gamma=0.5)
-    callbacks = [scheduler, Freezer("decoder.*"), NotesRate()]
-    for seed in range(20):
-        model = fit(random_state=seed, callbacks=callbacks)
-        if model.init_ == STARTS[1]:
-            break
-    tuned = [epoch for epoch in model.history_ if epoch["phase"] == "finetune"]
-    assert not any("rate" in epoch for epoch in tuned[:4])  # of the start that they did not see
-    lr = model.lr
-    assert [epoch["rate"] for epoch in tuned[4:]] == pytest.approx([lr / 32, lr / 64])
-    assert all(epoch["is_frozen"] for epoch in tuned[4:])
-
-
-def test_callback_that_ends_the_fit_before_starts_are_compared():
-    class Ends(Callback):
+def test_callback_that_ends_the_second_start_early():
+    class EndsTheSecond(Callback):
         def on_epoch_end(self, net, **kwargs):
-            if net.phase == "finetune" and len(net.history) == 2:
+            if net.phase == "finetune" and net.init == STARTS[1] and len(net.history) == 2:
                 net.stop_reason = "callback"
 
-    model = fit(random_state=seed_of(STARTS[1]), callbacks=[Ends()])
-    assert (model.n_iter_, model.init_, model.stop_reason_) == (2, STARTS[0], "callback")
+    seed = seed_of(STARTS[1])
+    model = fit(random_state=seed, callbacks=[EndsTheSecond()])
+    assert_same_fit(model, fit(random_state=seed, init=STARTS[0]))
 
 
-def test_callback_that_ends_the_fit_when_starts_are_compared():
-    class Ends(Callback):
+def test_callback_that_fails_leaves_no_training_open():
+    class Fails(Callback):
         def on_epoch_end(self, net, **kwargs):
-            if net.phase == "finetune" and len(net.history) == 4:
-                net.stop_reason = "callback"
+            if net.phase == "finetune" and net.init == STARTS[1]:
+                raise ValueError("Mine.")
 
-    model = fit(random_state=seed_of(STARTS[1]), callbacks=[Ends()])
-    assert (model.n_iter_, model.init_, model.stop_reason_) == (4, STARTS[1], "callback")
-
-
-def test_start_that_settled_gives_way_to_one_that_did_not():
-    params = {"tol": 1.0, "n_iter_no_change": 1}  # over as soon as it may be
-    model = fit(random_state=seed_of(STARTS[1]), **params)
-    assert model.init_ == STARTS[1]
-    assert model.stop_reason_ == "converged"
-    assert model.n_iter_ == 5  # it had its own epoch to settle in
-
-
-def test_early_stopping_of_the_best_weights():
-    best = EarlyStopping("train_loss", patience=9, load_best=True, sink=str)
-    model = fit(random_state=seed_of(STARTS[1]), callbacks=[best])
-    assert model.init_ in STARTS
-    assert np.isfinite(model.transform(X_TGT)).all()
+    seen = []
+    with pytest.raises(ValueError, match="Mine"):
+        fit(random_state=seed_of(STARTS[1]), callbacks=[Counts(seen), Fails()])
+    for start in (None, *STARTS):
+        assert [event for _, name, event in seen if name == start][-1] == "end"
 
 
 @pytest.mark.parametrize("n_calls", [1, 2])
 def test_start_that_diverges_does_not_compete(n_calls, monkeypatch):
-    """Once is enough: the rate of one that went back is not that of the fit."""
-    seed, evaluate, calls = seed_of(STARTS[1]), FineTuningNet.evaluate_batch, iter(range(99))
-
-    def diverging(net, batch):
-        terms, clustering = evaluate(net, batch)
-        if net.init == STARTS[1] and next(calls) < n_calls:
-            terms["loss"] = terms["loss"] * float("nan")
-        return terms, clustering
-
-    monkeypatch.setattr(FineTuningNet, "evaluate_batch", diverging)
-    both = fit(random_state=seed)
-    monkeypatch.undo()
-    assert_same_fit(both, fit(random_state=seed, init="k-means"))
-
-
-@pytest.mark.filterwarnings("error")
-def test_divergence_of_the_other_start_is_not_told(monkeypatch):
-    seed, evaluate = seed_of(STARTS[1]), FineTuningNet.evaluate_batch
+    """Once is enough: at a tenth of the rate it would be another fit."""
+    seed, evaluate, calls = seed_of(STARTS[1]), FineTuningNet.evaluate_batch, []
 
     def diverging(net, batch):
         terms, clustering = evaluate(net, batch)
         if net.init == STARTS[1]:
-            terms["loss"] = terms["loss"] * float("nan")
+            calls.append(None)
+            if len(calls) <= n_calls:
+                terms["loss"] = terms["loss"] * float("nan")
         return terms, clustering
 
     monkeypatch.setattr(FineTuningNet, "evaluate_batch", diverging)
-    assert fit(random_state=seed).init_ == STARTS[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*cannot be trusted")
+        both = fit(random_state=seed)
+    assert 0 < len(calls) < 10  # it ended in its first epoch
+    monkeypatch.undo()
+    assert_same_fit(both, fit(random_state=seed, init="k-means"))
 
 
-def test_fit_that_went_back_once_goes_on_from_the_other_start_at_its_own_rate(monkeypatch):
-    evaluate, calls = FineTuningNet.evaluate_batch, iter(range(99))
+def test_first_start_that_went_back_once_competes_and_the_second_may_go_back_later(monkeypatch):
+    evaluate, calls = FineTuningNet.evaluate_batch, {init: 0 for init in STARTS}
 
     def diverging(net, batch):
         terms, clustering = evaluate(net, batch)
-        if net.init == STARTS[0] and next(calls) == 0:
+        calls[net.init] += 1
+        is_late = net.init == STARTS[1] and len(net.history) == 6 and not net.is_slowed
+        if is_late or (net.init == STARTS[0] and calls[net.init] == 1):
             terms["loss"] = terms["loss"] * float("nan")
         return terms, clustering
 
     monkeypatch.setattr(FineTuningNet, "evaluate_batch", diverging)
-    with pytest.warns(ConvergenceWarning, match="went back to the epoch before"):
-        model = fit(random_state=seed_of(STARTS[1]), callbacks=[NotesRate()])
-    assert model.history_[-1]["rate"] == pytest.approx(model.lr / 10)
+    with pytest.warns(ConvergenceWarning, match="went back to the epoch before") as caught:
+        model = fit(random_state=0)  # the second wins
+    told = [str(w.message) for w in caught if "went back" in str(w.message)]
+    assert len(told) == 2
+    assert "epoch 1 of" in told[0]
+    assert "epoch 6 of" in told[1]
+    assert (model.init_, model.n_iter_) == (STARTS[1], 6)
 
 
-def test_state_of_the_rival_is_not_kept():
-    model = fit(random_state=seed_of(STARTS[1]))
-    assert model._net.rival is None
-
-
-def test_rival_leaves_the_pretrained_network_as_it_was(monkeypatch):
-    seen, train = [], _rivals.train_rival
-
-    def spy(make_net, pretrained, settings, seed):
-        def take():
-            return copy.deepcopy([pretrained.model.state_dict(), pretrained.optimizer_state])
-
-        before = take()
-        rival = train(make_net, pretrained, settings, seed)
-        after = take()
-        for name, value in before[0].items():
-            assert torch.equal(value, after[0][name])
-        for name, state in before[1].items():
-            for key, value in state.items():
-                assert torch.equal(torch.as_tensor(value), torch.as_tensor(after[1][name][key]))
-        seen.append(rival)
-        return rival
-
-    monkeypatch.setattr(_deep_clusterer, "train_rival", spy)
-    fit(encoder=DropoutEncoder)
-    assert len(seen) == 1
-    assert len(seen[0].history) == 4
+def test_labels_that_are_left_wrong_count_in_the_comparison():
+    assert left_to_minimize({"consistency": 1.0, "balance": 2.0, "kshot": 4.0, "loss": 9.0}) == 7.0
+    assert left_to_minimize({"consistency": 1.0}) == 1.0
 
 
 class Failure(Exception):
@@ -345,19 +343,34 @@ def test_broken_fit_goes_on_to_the_same_model(tmp_path, monkeypatch, winner, ini
     before = len(moments)
     resumed = fit(random_state=seed, checkpoint=tmp_path)
     again = moments[before:]
-    assert (STARTS[1], 1) not in again  # the other start is not trained anew
-    assert ((STARTS[0], 1) in again) == (init == STARTS[1] or epoch == 1)
+    assert again[0] == ((winner if init == "kept" else init), epoch)  # what was done is not again
     assert not any(tmp_path.iterdir())
     assert_same_fit(resumed, fit(random_state=seed))
     assert resumed.init_ == winner
 
 
+class Interrupt(KeyboardInterrupt):
+    """From a handler of the program's own."""
+
+
+def interrupt():
+    raise Interrupt
+
+
+@pytest.mark.parametrize("action", [lambda: signal.raise_signal(signal.SIGINT), interrupt])
+@pytest.mark.parametrize(
+    ("init", "epoch", "n_done"),
+    [(STARTS[0], 1, 0), (STARTS[0], 4, 3), (STARTS[1], 1, 4), (STARTS[1], 4, 4), (STARTS[1], 5, 4)],
+)
 @pytest.mark.usefixtures("ctrl_c")
-def test_interrupt_while_the_other_start_is_trained_leaves_a_fitted_model(monkeypatch):
-    strike(monkeypatch, STARTS[1], 2, lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.warns(ConvergenceWarning, match="interrupted after 0 epochs of fine-tuning of 6"):
-        model = fit(random_state=seed_of(STARTS[1]))
-    assert (model.init_, model.n_iter_, model.stop_reason_) == (STARTS[0], 0, "interrupted")
-    assert_array_equal(
-        model.labels_, fit(random_state=seed_of(STARTS[1]), init=STARTS[0], max_epochs=0).labels_
-    )
+def test_interrupt_leaves_a_fitted_model(monkeypatch, action, init, epoch, n_done):
+    seed = seed_of(STARTS[1])
+    strike(monkeypatch, init, epoch, action)
+    message = f"interrupted after {n_done} epochs of fine-tuning of 6"
+    with pytest.warns(ConvergenceWarning, match=message):
+        model = fit(random_state=seed)
+    kept = STARTS[epoch == 5]  # until they are compared, the first one
+    assert (model.init_, model.n_iter_, model.stop_reason_) == (kept, n_done, "interrupted")
+    monkeypatch.undo()
+    whole = fit(random_state=seed, init=kept)
+    assert model.history_ == whole.history_[: 3 + n_done]
