@@ -80,11 +80,12 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         whitening by the covariance of the rows, of which a tenth is replaced by that of equal,
         independent features. An autoencoder can stretch its code at will, as its decoder undoes
         it, so distances there may mean little; yet neither start is always the better one.
-        ``"auto"`` lets both compete where rows are compared with views: from the second, training
-        goes only until assignments are as sharp as at the end, just beyond half of `max_epochs`;
-        then the fit from the first goes on from its state, if that has the smaller sum of
-        ``consistency`` and ``balance`` (and ``kshot``). `callbacks` see only the latter fit. Where
-        both starts divide the rows alike, and without views, it is ``"k-means"``.
+        ``"auto"`` lets both compete where rows are compared with views: from either, training goes
+        until assignments are as sharp as at the end, just beyond half of `max_epochs`; then the one
+        with the smaller sum of ``consistency`` and ``balance`` (and ``kshot``) goes on, as if there
+        had been no other. Each start has its own copies of `callbacks`; one that stops training
+        before leaves it at the first start. Where both divide the rows alike, and without views,
+        it is ``"k-means"`` alone.
     n_init : int, default=1
         Starts from new weights, each of which runs both phases, so that the time is as many times
         that of one. Kept is the one whose views agree and fill the clusters best at the end: the
@@ -126,9 +127,9 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         Whether a further ``fit`` skips the pretraining and trains on from the last one: network,
         centres and input scale stay, `encoder`, `init` and `n_init` are not read.
     callbacks : list, default=None
-        skorch callbacks. Each phase works on copies of its own; ``net.phase`` tells which it is,
-        ``net.history`` has the columns of ``history_`` and ``train_loss``. The trials of
-        ``n_clusters="auto"`` call none.
+        skorch callbacks. Each phase, and each start, works on copies of its own; ``net.phase``
+        tells which it is, and in the fine-tuning ``net.init``. ``net.history`` has the columns of
+        ``history_`` and ``train_loss``. The trials of ``n_clusters="auto"`` call none.
     verbose : int, default=0
         1 shows a progress bar for each phase, 2 prints a line for each epoch.
     random_state : int, RandomState instance or None, default=None

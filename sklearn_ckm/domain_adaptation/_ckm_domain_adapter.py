@@ -106,8 +106,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Whether a further ``fit`` skips the pretraining and trains on from the last one: network,
         centres and input scale stay, `encoder`, `init` and `n_init` are not read.
     callbacks : list, default=None
-        skorch callbacks. Each phase works on copies of its own; ``net.phase`` tells which it is,
-        ``net.history`` has the columns of ``history_`` and ``train_loss``.
+        skorch callbacks, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     verbose : int, default=0
         1 shows a progress bar for each phase, 2 prints a line for each epoch.
     random_state : int, RandomState instance or None, default=None
