@@ -76,6 +76,7 @@ class PhaseNet(NeuralNet):
         self.interrupts = interrupts
         self.stop_reason = None
         self.is_slowed = False
+        self.may_slow_down = True
         self._is_within_epoch = False
 
     def __setstate__(self, state):
@@ -144,6 +145,8 @@ class PhaseNet(NeuralNet):
                     if self.is_slowed:
                         raise
                     restore_state(self, batches, state)
+                    if not self.may_slow_down:
+                        raise
                     self._slow_down(error)
                 state = take_state(self, batches)
                 if self.checkpoint is not None:

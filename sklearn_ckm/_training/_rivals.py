@@ -3,6 +3,7 @@
 import copy
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import torch
@@ -99,6 +100,7 @@ def train_best(starts, make_net, model, *, max_epochs, seed, device):
 
     def begin(start):
         model.load_state_dict(start.state)
+        start.state.clear()
         set_trained_parameters(model, is_trained)  # callbacks of another start may have frozen some
         begun.append(_Training(*make_net(start), seed, device))
         return begun[-1]
@@ -108,37 +110,38 @@ def train_best(starts, make_net, model, *, max_epochs, seed, device):
         better.run(n_epochs)
         if better.net.stop_reason in (None, "converged"):
             better = _compare(better, begin(starts[1]), n_epochs)
+            begun[:] = [better]
             better.run(max_epochs)
         better.end()
     except BaseException:
-        for training in begun:
-            with suppress(Exception):  # the one under way tells more
+        for training in sorted(begun, key=lambda t: t.state is not None):  # the one at work first
+            with suppress(Exception):  # what is under way tells more
                 training.end()
         raise
     return better.net
 
 
 def _compare(first, second, n_epochs):
-    """Train the second as far as the first, and end the poorer one."""
-    second.net.is_slowed = True  # so that it ends where it diverges
-    try:
+    """Train the second as far as the first, end the poorer one, and return the better one."""
+    second.net.may_slow_down = False  # at a tenth of the rate it would be another fit
+    with suppress(DivergenceError):
         second.run(n_epochs)
-    except DivergenceError:
-        with suppress(Exception):  # of callbacks that look at a broken network
-            second.end()
-        better, other = first, second
-    else:
-        is_second = len(second.net.history) >= n_epochs and (
-            left_to_minimize(second.net.history[n_epochs - 1])
-            < left_to_minimize(first.net.history[n_epochs - 1])
+    second.net.may_slow_down = True
+    left = [
+        left_to_minimize(training.net.history[n_epochs - 1])
+        if len(training.net.history) >= n_epochs
+        else inf
+        for training in (first, second)
+    ]
+    better, other = (second, first) if left[1] < left[0] else (first, second)
+    if second.net.stop_reason == "interrupted":
+        first.state["stop_reason"] = "interrupted"
+    if better.net.verbose:
+        print(
+            f"Going on from {better.net.init}: {min(left):.4g} left to minimize, "
+            f"{max(left):.4g} from {other.net.init}."
         )
-        better, other = (second, first) if is_second else (first, second)
-        other.restore()
-        second.state["is_slowed"] = False
-        if second.net.stop_reason == "interrupted":
-            first.state["stop_reason"] = "interrupted"
     other.end()
-    other.state = None
     return better
 
 
@@ -147,27 +150,31 @@ class _Training:
 
     def __init__(self, net, batches, seed, device):
         self.net, self.batches, self.seed, self.device = net, batches, seed, device
-        self.state, self.is_over = None, False
-        net.notify("on_train_begin", X=batches, y=None)
+        self.state, self.is_begun, self.is_over = None, False, False
 
     def run(self, n_epochs):
         """Train until so many epochs are done, or there is a reason to stop."""
         with torch_seed(self.seed, self.device):
-            if self.state is not None:
-                restore_state(self.net, self.batches, self.state)  # the global generators, too
+            self._restore()
+            if not self.is_begun:
+                self.net.notify("on_train_begin", X=self.batches, y=None)
+                self.is_begun = True
             self.net.fit_loop(self.batches, epochs=n_epochs - len(self.net.history))
             self.state = take_state(self.net, self.batches)
 
-    def restore(self):
-        """Give the model the state that it had at the end of the last part."""
-        with torch_seed(self.seed, self.device):
-            restore_state(self.net, self.batches, self.state)
-
     def end(self):
         """Tell the callbacks, once."""
-        if not self.is_over:
+        if self.is_begun and not self.is_over:
             self.is_over = True
-            self.net.notify("on_train_end", X=self.batches, y=None)
+            with torch_seed(self.seed, self.device):
+                self._restore()
+                self.net.notify("on_train_end", X=self.batches, y=None)
+
+    def _restore(self):
+        """Give the model, and the global generators, the state after the last part."""
+        if self.state is not None:
+            restore_state(self.net, self.batches, self.state)
+            self.state = None
 
 
 def n_epochs_until_compared(max_epochs):

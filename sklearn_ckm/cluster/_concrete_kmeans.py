@@ -83,9 +83,9 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         ``"auto"`` lets both compete where rows are compared with views: from either, training goes
         until assignments are as sharp as at the end, just beyond half of `max_epochs`; then the one
         with the smaller sum of ``consistency`` and ``balance`` (and ``kshot``) goes on, as if there
-        had been no other. Each start has its own copies of `callbacks`; one that stops training
-        before leaves it at the first start. Where both divide the rows alike, and without views,
-        it is ``"k-means"`` alone.
+        had been no other. Each start has its own copies of `callbacks`; where they stop the first
+        until then, it is the fit, and where they stop the second before, it loses, as it does where
+        it diverges. Where both divide the rows alike, and without views, it is ``"k-means"`` alone.
     n_init : int, default=1
         Starts from new weights, each of which runs both phases, so that the time is as many times
         that of one. Kept is the one whose views agree and fill the clusters best at the end: the
@@ -131,7 +131,7 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         tells which it is, and in the fine-tuning ``net.init``. ``net.history`` has the columns of
         ``history_`` and ``train_loss``. The trials of ``n_clusters="auto"`` call none.
     verbose : int, default=0
-        1 shows a progress bar for each phase, 2 prints a line for each epoch.
+        1 shows a progress bar for each phase and start, 2 prints a line for each epoch.
     random_state : int, RandomState instance or None, default=None
         Seeds the weights, the batches, k-means and the noise. An int gives the same result, bit
         for bit, on one CPU machine with one number of threads; CUDA kernels may differ in the

@@ -116,7 +116,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
     callbacks : list, default=None
         skorch callbacks, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     verbose : int, default=0
-        1 shows a progress bar for each phase, 2 prints a line for each epoch.
+        1 shows a progress bar for each phase and start, 2 prints a line for each epoch.
     random_state : int, RandomState instance or None, default=None
         Seeds the weights, the batches, the unnamed centres and the noise.
 

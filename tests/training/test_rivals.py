@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
@@ -97,11 +98,24 @@ def seed_of(init, **params):
 
 
 class FreezesEncoder(Callback):
-    """In the fine-tuning."""
+    """In the fine-tuning, of one start."""
+
+    def __init__(self, init):
+        self.init = init
 
     def on_train_begin(self, net, **kwargs):
-        if net.phase == "finetune":
+        if net.phase == "finetune" and net.init == self.init:
             net.module_.encoder.requires_grad_(False)
+
+
+class Shakes(Callback):
+    """Draws from the global generator where a phase begins and ends."""
+
+    def on_train_begin(self, net, **kwargs):
+        for parameter in net.module_.encoder.parameters():
+            parameter.data += 0.01 * torch.randn_like(parameter)
+
+    on_train_end = on_train_begin
 
 
 class Ends(Callback):
@@ -111,6 +125,23 @@ class Ends(Callback):
     def on_epoch_end(self, net, **kwargs):
         if net.phase == "finetune" and len(net.history) == self.epoch:
             net.stop_reason = "callback"
+
+
+class Counts(Callback):
+    def __init__(self, seen):
+        self.seen = seen
+
+    def __deepcopy__(self, memo):
+        return Counts(self.seen)  # copies write to one list
+
+    def on_train_begin(self, net, **kwargs):
+        self.seen.append((net.phase, net.init if net.phase == "finetune" else None, "begin"))
+
+    def on_epoch_end(self, net, **kwargs):
+        self.seen.append((net.phase, net.init if net.phase == "finetune" else None, "epoch"))
+
+    def on_train_end(self, net, **kwargs):
+        self.seen.append((net.phase, net.init if net.phase == "finetune" else None, "end"))
 
 
 def quiet(callback):
@@ -135,7 +166,9 @@ def quiet(callback):
         {"tol": 0.9, "n_iter_no_change": 2},
         {"callbacks": [LRScheduler("StepLR", step_size=1, gamma=0.5)]},
         {"callbacks": [LRScheduler("ReduceLROnPlateau", monitor="reconstruction", patience=0)]},
-        {"callbacks": [FreezesEncoder()]},
+        {"callbacks": [FreezesEncoder(STARTS[0])]},
+        {"callbacks": [FreezesEncoder(STARTS[1])]},
+        {"callbacks": [Shakes()]},
         {"callbacks": [EarlyStopping("train_loss", patience=9, load_best=True, sink=str)]},
         {"callbacks": [Ends(5)]},
         {"callbacks": [quiet(Checkpoint("train_loss_best", load_best=True))]},
@@ -149,9 +182,10 @@ def quiet(callback):
 )
 def test_nothing_of_the_other_start_is_left(params, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where skorch's checkpoints are
-    kept = set()
+    kept, before = set(), torch.get_rng_state()
     for seed in range(20):
         both = fit(random_state=seed, **params)
+        assert torch.equal(torch.get_rng_state(), before)
         assert_same_fit(both, fit(random_state=seed, **params, init=both.init_))
         kept.add(both.init_)
         if len(kept) == 2:
@@ -194,23 +228,6 @@ def test_warm_start_goes_on_from_the_start_that_was_kept(monkeypatch):
     assert model.init_ == STARTS[1]
     monkeypatch.setattr(_deep_clusterer, "train_best", None)
     assert model.set_params(warm_start=True, init="k-means").fit(X_TGT).init_ == STARTS[1]
-
-
-class Counts(Callback):
-    def __init__(self, seen):
-        self.seen = seen
-
-    def __deepcopy__(self, memo):
-        return Counts(self.seen)  # copies write to one list
-
-    def on_train_begin(self, net, **kwargs):
-        self.seen.append((net.phase, net.init if net.phase == "finetune" else None, "begin"))
-
-    def on_epoch_end(self, net, **kwargs):
-        self.seen.append((net.phase, net.init if net.phase == "finetune" else None, "epoch"))
-
-    def on_train_end(self, net, **kwargs):
-        self.seen.append((net.phase, net.init if net.phase == "finetune" else None, "end"))
 
 
 @pytest.mark.parametrize("init", STARTS)
@@ -257,25 +274,36 @@ def test_callback_that_fails_leaves_no_training_open():
         assert [event for _, name, event in seen if name == start][-1] == "end"
 
 
-@pytest.mark.parametrize("n_calls", [1, 2])
-def test_start_that_diverges_does_not_compete(n_calls, monkeypatch):
+class SeesWeights(Counts):
+    def on_train_end(self, net, **kwargs):
+        super().on_train_end(net)
+        assert all(p.isfinite().all() for p in net.module_.parameters())
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_start_that_diverges_does_not_compete(epoch, monkeypatch):
     """Once is enough: at a tenth of the rate it would be another fit."""
     seed, evaluate, calls = seed_of(STARTS[1]), FineTuningNet.evaluate_batch, []
+    seen = []
 
     def diverging(net, batch):
         terms, clustering = evaluate(net, batch)
-        if net.init == STARTS[1]:
+        if net.init == STARTS[1] and len(net.history) == epoch and not calls:
             calls.append(None)
-            if len(calls) <= n_calls:
-                terms["loss"] = terms["loss"] * float("nan")
+            terms["loss"] = terms["loss"] * float("nan")
         return terms, clustering
 
     monkeypatch.setattr(FineTuningNet, "evaluate_batch", diverging)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message=".*cannot be trusted")
-        both = fit(random_state=seed)
-    assert 0 < len(calls) < 10  # it ended in its first epoch
+        both = fit(random_state=seed, callbacks=[SeesWeights(seen)])
+    assert calls
+    assert [e for _, name, e in seen if name == STARTS[1]] == [
+        "begin",
+        *["epoch"] * (epoch - 1),
+        "end",
+    ]
     monkeypatch.undo()
     assert_same_fit(both, fit(random_state=seed, init="k-means"))
 
@@ -347,6 +375,34 @@ def test_broken_fit_goes_on_to_the_same_model(tmp_path, monkeypatch, winner, ini
     assert not any(tmp_path.iterdir())
     assert_same_fit(resumed, fit(random_state=seed))
     assert resumed.init_ == winner
+
+
+def test_second_start_that_was_slowed_stays_slowed_when_it_goes_on(tmp_path, monkeypatch):
+    """Slowed in the first epoch after the comparison, killed in the next, then diverging again."""
+    seed, evaluate, is_killed = seed_of(STARTS[1]), FineTuningNet.evaluate_batch, []
+
+    def diverging(net, batch):
+        terms, clustering = evaluate(net, batch)
+        if net.init == STARTS[1] and len(net.history) == 5 and not net.is_slowed:
+            terms["loss"] = terms["loss"] * float("nan")
+        if net.init == STARTS[1] and len(net.history) == 6:
+            if not is_killed:
+                is_killed.append(None)
+                raise Failure
+            terms["loss"] = terms["loss"] * float("nan")
+        return terms, clustering
+
+    monkeypatch.setattr(FineTuningNet, "evaluate_batch", diverging)
+    with pytest.raises(Failure):
+        fit(random_state=seed, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="diverged"):
+        fit(random_state=seed, checkpoint=tmp_path)
+
+
+def test_second_start_is_told_of(capsys):
+    model = fit(random_state=seed_of(STARTS[1]), verbose=2)
+    (line,) = [t for t in capsys.readouterr().out.splitlines() if t.startswith("Going on")]
+    assert line.startswith(f"Going on from {model.init_}: {left(model.history_[6]):.4g} left")
 
 
 class Interrupt(KeyboardInterrupt):
