@@ -20,7 +20,7 @@ from skorch.callbacks import Checkpoint as SkorchCheckpoint
 from torch import nn
 
 from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans, _deep_clusterer
-from sklearn_ckm._training import _starts
+from sklearn_ckm._training import _rivals, _starts
 from sklearn_ckm._training._checkpoint import Checkpoint
 from sklearn_ckm._training._fit_tasks import FitTasks
 from sklearn_ckm._training._hash import hash_fit
@@ -344,10 +344,10 @@ def interrupt_before(patch, owner, name, call=1, presses=1):
 
 
 MOMENTS = {
-    "placing the centres": (_deep_clusterer, "set_centers", 1, 0),
+    "placing the centres": (_rivals, "set_centers", 1, 0),
     "scoring a start": (_starts, "score_start", 1, EPOCHS),
     "pretraining another start": (_deep_clusterer, "pretrain", 2, EPOCHS),
-    "placing the centres of another start": (_deep_clusterer, "set_centers", 2, EPOCHS),
+    "placing the centres of another start": (_rivals, "set_centers", 2, EPOCHS),
     "reading off the labels": (_deep_clusterer, "strip_net", 1, EPOCHS),
     "diagnosis": (_deep_clusterer, "find_center_problems", 1, EPOCHS),
     "ending the tasks": (FitTasks, "finish", 1, EPOCHS),
