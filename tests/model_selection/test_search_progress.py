@@ -96,8 +96,9 @@ class Recorder:
 
 
 def make_deep(**params):
-    model = CKMDomainAdapter(
-        3, n_components=3, encoder="mlp-small", pretrain_epochs=1, max_epochs=2, random_state=0
+    epochs = {"pretrain_epochs": 1, "max_epochs": 2}
+    model = CKMDomainAdapter(  # with one start, as its tasks are counted
+        3, n_components=3, encoder="mlp-small", init="k-means", random_state=0, **epochs
     )
     grid = {"lambda_clustering": [0.01, 10.0]}
     return LabelFreeSearchCV(model, grid, random_state=0, n_splits=2, **params)
