@@ -64,7 +64,7 @@ for name, model in (("k-means", pixels), ("target alone", alone), ("with the sou
 # too, takes its part of a narrow embedding, and a small target may do better alone. Compare with
 # ``ConcreteKMeans`` before you rely on adaptation. Where no label is at hand, ``score`` compares
 # the clusters with neighbourhoods of the pixels. It is a rough guide: differences of a hundredth
-# mean nothing, and here it does not prefer the better one.
+# mean nothing.
 
 print(f"target alone    {alone.score(data.X_tgt):.3f}")
 print(f"with the source {adapter.score(data.X_tgt):.3f}")
