@@ -128,10 +128,10 @@ for name, changes in candidates.items():
 # %%
 # Here the views do more than the network: to know that a shift changes nothing is what groups the
 # forms, and the default network can learn most of it. The convolution alone is no better than the
-# default, and with the views it groups them all. That is one seed each. Views bridge what they cover
-# and no more: in a trial with events anywhere in the middle half of the recording, shifts of up to
-# eight points, and ``init="k-means"``, all four failed (0.44 to 0.57), for recordings were grouped by
-# time.
+# default, and with the views it groups them all. That is one seed each. Views bridge what they
+# cover and no more: in a trial with events anywhere in the middle half of the recording, shifts of
+# up to eight points, and ``init="k-means"``, all four failed (0.44 to 0.57), for recordings were
+# grouped by time.
 #
 # A transformation that is known to leave the class alone is worth more than a larger network. One
 # that does change it teaches nonsense; see :doc:`/views`.
