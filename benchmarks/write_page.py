@@ -123,7 +123,8 @@ over draws of the instrument and seeds.
 The source does not help here. On both tables of digits it costs accuracy and widens the spread, and
 so it does in the autoencoder before any fine-tuning; on wine all are alike but for the features of
 the source's classifier, which lose most everywhere. Clustering the target alone with views
-(``ConcreteKMeans``, the defaults) is the best or as good as any. Why a source with so similar
+(``ConcreteKMeans``, the defaults) is the best or as good as any. A second start of the centres
+changes little here. Why a source with so similar
 features should do harm is not found yet.
 """
 
