@@ -27,7 +27,7 @@ class Start:
     labels : Tensor of shape (n_target,)
         Nearest centre of each target row.
     state : dict of str to Tensor
-        State of the model, with the centres.
+        State of the model, with the centres; empty where there is no other start.
     """
 
     init: str | None
@@ -60,7 +60,8 @@ def place_starts(model, z, positions, temperature):
         if any(_divide_alike(labels, start.labels) for start in starts):
             continue
         labels = set_centers(model, z, centers, temperature)
-        starts.append(Start(init, labels, copy.deepcopy(model.state_dict())))
+        state = copy.deepcopy(model.state_dict()) if len(positions) > 1 else {}
+        starts.append(Start(init, labels, state))
     return starts
 
 
