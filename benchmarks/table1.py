@@ -110,7 +110,7 @@ for _name in (
     METHODS[_name].selection = (_name, METHODS[_name])  # each with its own lambda 1
 for _name, _params in (
     ("CKM-UDA with views", {"init": "k-means"}),
-    ("CKM-UDA with views and two starts", {}),
+    ("CKM-UDA with views and three starts", {}),
 ):
     METHODS[_name] = Deep(
         CKMDomainAdapter,

@@ -100,6 +100,7 @@ METHODS = {
     "CKM-UDA, without views": with_source(augmentation=None),
     "ConcreteKMeans, one start": alone(init="k-means"),
     "CKMDomainAdapter, one start": with_source(init="k-means"),
+    "CKMDomainAdapter, one network": with_source(source_in_pretraining=True),
     "ConcreteKMeans, defaults": alone(),
     "CKMDomainAdapter, defaults": with_source(),
 }

@@ -2,12 +2,13 @@
 
 Four questions, one CSV. ``accuracy``: the defaults on every pair, without labels and with two a
 class, on up to 10,000 images of either domain, and on 500 of the target. ``ablation``: one part
-changed at a time, on 2,000 and on 1,000 images of either domain; ``one start``: the same changes
-with k-means in the embedding as the only start. ``source``: the target alone
+changed at a time, on 2,000 and on 1,000 images of either domain. ``source``: the target alone
 against the target with the source, for targets of several sizes. ``misuse``: targets and settings
-that the method does not expect. Classes and test splits are those of table1.py (but in ``misuse``);
-a run draws its rows anew and seeds everything. Accuracy is that of the last epoch, never of the
-best one. Rows are written as they end: an interrupted script resumes.
+that the method does not expect. ``one network``: all of this with the starts in the network of both
+domains alone; ``one start``: with k-means in it as the only start. Classes and test splits are
+those of table1.py (but in ``misuse``); a run draws its rows anew and seeds everything. Accuracy is
+that of the last epoch, never of the best one. Rows are written as they end: an interrupted script
+resumes.
 
     python benchmarks/views.py --data FOLDER [--parts ablation] [--pairs usps-mnist] [--runs 0 1]
 """
@@ -60,7 +61,7 @@ class Arm:
     ratio: float = 1.0  # of the largest to the smallest class of the target
 
     @property
-    def has_two_starts(self):
+    def has_rivals(self):
         """Whether starts compete: with views, and centres that are not class means."""
         starts = self.params.get("init"), self.params.get("augmentation", "auto")
         return starts == (None, "auto") and not self.n_shots
@@ -91,6 +92,7 @@ PARTS = {
         "no source labels": Arm({"lambda_classification": 0.0}),
         "no source": Arm(has_source=False),
         "no pretraining": Arm({"pretrain_epochs": 0}),
+        "one network": Arm({"source_in_pretraining": True}),
         "one start": Arm({"init": "k-means"}),
         "code of 64": Arm({"n_components": 64}),
     },
@@ -111,16 +113,24 @@ PARTS = {
         "target classes 3-7, two of the source": Arm(classes=(3, 4, 5, 6, 7)),
     },
 }
-_seen = {}  # parts share arms
-for _arms in list(PARTS.values()):
+FEWER_STARTS = {
+    "one network": {"source_in_pretraining": True},
+    "one start": {"init": "k-means"},
+}
+_first = {}  # parts share arms
+for _arms in PARTS.values():
     for _name, _arm in _arms.items():
-        if _arm.has_two_starts:
-            _plain = replace(_arm, params={**_arm.params, "init": "k-means"})
-            _seen.setdefault(_plain.key(), (_name, _plain))
-PARTS["one start"] = dict(_seen.values())
+        _first.setdefault(_arm.key(), (_name, _arm))
+for _part, _params in FEWER_STARTS.items():
+    PARTS[_part] = {
+        name: replace(arm, params={**arm.params, **_params})
+        for name, arm in _first.values()
+        if arm.has_rivals and (arm.has_source or _part == "one start")
+    }
 SIZES = {
     "accuracy": (10_000, 2000, 500),
     "ablation": (2000, 1000),
+    "one network": (10_000, 2000, 1000, 500, 200),
     "one start": (10_000, 2000, 1000, 500, 200),
     "source": (200, 500, 2000, 10_000),
     "misuse": (2000,),
@@ -256,6 +266,7 @@ def fit_and_score(task, arm, run):
         row[term] = round(last.get(term, float("nan")), 4)
     row["stop_reason"] = model.stop_reason_
     row["init"] = model.init_
+    row["source_in_pretraining"] = getattr(model, "source_in_pretraining_", "")
     row["n_source"] = len(task.X_src) if arm.has_source else 0
     row["seconds"] = round(seconds, 1)
     return row

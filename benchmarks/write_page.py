@@ -30,6 +30,8 @@ VIEWS = ROOT / "docs" / "views.rst"
 VIEWS_TITLES = {
     "accuracy": "The defaults, at most {size} target images and {n_source} of the source",
     "ablation": "One part changed at a time, at most {size} images of either domain",
+    "one network": "With one network, pretrained on both domains, at most {size} target images and"
+    " {n_source} of the source",
     "one start": "With one start, at most {size} target images and {n_source} of the source",
     "source": "With the source and without, {size} target images and {n_source} of the source"
     " (the target alone has as many updates, in more epochs)",
@@ -225,7 +227,7 @@ def make_views(text):
                 for name, mine in views.of_arms(rows, part, pair, size)
             ]
             n_arms = len({name for _, name, *_ in lines})
-            is_of_defaults = part in ("accuracy", "one start")
+            is_of_defaults = part in ("accuracy", *views.FEWER_STARTS)
             if n_arms > 1 or (lines and is_of_defaults):  # a comparison needs two
                 header = ["data", "", "accuracy", "worst", "best of 3", "calibration error", "runs"]
                 n_source = views.n_source_of(size)

@@ -4,6 +4,7 @@ import copy
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from numbers import Integral, Real
 from os import PathLike, fspath
 
@@ -35,7 +36,7 @@ from ._training._phases import (
     strip_net,
 )
 from ._training._pretraining_cache import cached_pretraining
-from ._training._rivals import Start, place_starts, train_best
+from ._training._rivals import Start, divide_alike, place_starts, train_best
 from ._training._starts import SCORED_ROWS, choose_start, neighborhood_agreement
 from .augmentation._resolve import check_views, resolve_augmentation
 from .modules import ClusteringModel, build_autoencoder
@@ -52,6 +53,11 @@ from .utils._random import (
 )
 from .utils._warnings import warn_user
 
+_PHASES = (  # of the fine-tuning from each start: name of the checkpoint, description
+    ("finetune", "fine-tuning"),
+    ("second-start", "second start"),
+    ("third-start", "third start"),
+)
 _TRIED_ROWS = 8  # of the target, that an augmentation is tried on before training
 _NOT_IN_RESULT = ("checkpoint", "memory", "verbose", "random_state", "device")
 
@@ -213,7 +219,8 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
 
         learned = {"_scaler": scaler, "_objective": objective}
         n_starts = 1 if is_started else int(self.n_init)
-        n_phases = 1 + len(self._inits(criterion))
+        n_inits = len(self._inits(criterion, n_clusters))
+        n_phases = 1 + n_inits + (2 if n_inits > 1 and self._tries_without_source else 0)
         tasks = FitTasks(self, X_target, n_phases * n_starts, learned)
         settings = replace(settings, tasks=tasks)
         with self._make_checkpoint(data, seed) or nullcontext() as checkpoint:
@@ -223,11 +230,12 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
 
             if not tunes_source:
                 n_classes = 0
+            pretrain = partial(self._pretrain, data, n_classes)
             if is_started:
                 vars(self).pop("init_scores_", None)
                 pretrained = self._continue_from(self._net.module_, n_clusters, n_classes, device)
             else:
-                pretrained = self._pretrain(data, n_classes, settings, seed)
+                pretrained = pretrain(settings, seed)
                 vars(self).pop("n_clusters_curve_", None)
                 vars(self).pop("init_scores_", None)
                 if n_clusters == "auto":
@@ -238,13 +246,11 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             tuned = data if tunes_source else replace(data, source=None, y_source=None)
             with HeldInterrupts() as interrupts:  # from here on, they leave a fitted model
                 settings = replace(settings, interrupts=interrupts)
-                finetune = partial(self._finetune, tuned, criterion, int(n_clusters))
-                net, history = finetune(pretrained, settings, seed), pretrained.history
+                finetune = partial(self._finetune, tuned, criterion, int(n_clusters), pretrain)
+                fitted = finetune(pretrained, settings, seed)
                 if n_starts > 1:
-                    pretrain = partial(self._pretrain, data, n_classes)
-                    net, history, learned["init_scores_"] = choose_start(
-                        net,
-                        history,
+                    fitted, learned["init_scores_"] = choose_start(
+                        fitted,
                         pretrain,
                         finetune,
                         data.target,
@@ -253,7 +259,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
                         seed=seed,
                     )
                 vars(self).update(learned)
-                self._set_learned(net, tuned, history)
+                self._set_learned(*fitted, tuned)
                 tasks.finish()
                 is_interrupted = interrupts.is_pending or self.stop_reason_ == "interrupted"
                 if checkpoint is not None and not is_interrupted:
@@ -281,7 +287,19 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             self.checkpoint, hash_fit(parts, given, types=types, parameter="checkpoint")
         )
 
-    def _pretrain(self, data, n_classes, settings, seed):
+    def _inits(self, criterion, n_clusters):
+        """How centres start: two ways, where views tell which was the better."""
+        if self.init != "auto":
+            return [self.init]
+        is_compared = criterion.compares_views and self.max_epochs
+        return ["k-means", "whitened-k-means"] if is_compared else ["k-means"]
+
+    @property
+    def _tries_without_source(self):
+        """Whether a network that never saw the source competes too."""
+        return getattr(self, "source_in_pretraining", None) == "auto"
+
+    def _pretrain(self, data, n_classes, settings, seed, *, has_source=None):
         """Build the network and train its autoencoder (Eq. 1), or take that from the cache."""
         with layers_seed(phase_seed(seed, "weights")):
             encoder, decoder = build_autoencoder(
@@ -289,6 +307,10 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             )
         model = ClusteringModel(encoder, decoder)
         kwargs = {"max_epochs": int(self.pretrain_epochs), "seed": phase_seed(seed, "pretrain")}
+        wanted = getattr(self, "source_in_pretraining", None)  # None: there is no source
+        if has_source is None and wanted is not None:
+            has_source = bool(wanted)
+        kwargs["has_source"] = has_source is not False
         if self.memory is None or self.random_state is None:
             history, optimizer_state = pretrain(model, data, settings, **kwargs)
         else:
@@ -300,7 +322,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             with layers_seed(phase_seed(seed, "classifier")):
                 model.classifier = torch.nn.Linear(int(self.n_components), n_classes)
             model.classifier.to(settings.device, torch.float32)
-        return Pretrained(model, history, optimizer_state)
+        return Pretrained(model, history, optimizer_state, has_source)
 
     def _estimate_n_clusters(self, pretrained, target, settings, criterion, seed):
         """Number of clusters; the curve that it was read from becomes an attribute."""
@@ -347,60 +369,68 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         model.centers.set_temperature(self.temperature)
         return Pretrained(model)
 
-    def _finetune(self, data, criterion, n_clusters, pretrained, settings, seed):
+    def _finetune(self, data, criterion, n_clusters, pretrain, pretrained, settings, seed):
         """Place the centres, unless an earlier fit left some, and train everything together.
 
-        Eqs. 4 and 8. Returns the net, trained.
+        Eqs. 4 and 8. Returns the net, trained, and the start that it came from.
         """
-        settings.tasks.history = pretrained.history
-        model, optimizer_state = pretrained.model, pretrained.optimizer_state
-        phase = "pretrain" if model.centers is None else "finetune"
         start_seed = phase_seed(seed, "finetune")
-        z = embed_training_rows(model, data.target, settings.device, phase=phase, lr=settings.lr)
-        if model.centers is not None:
-            labels = distances_in_blocks(z, model.centers.positions.detach()).argmin(1)
-            starts = [Start(None, labels)]
-        else:
-            positions = {
-                init: self._initial_centers(z, data, n_clusters, start_seed, init)
-                for init in self._inits(criterion)
-            }
-            starts = place_starts(model, z, positions, self.temperature)
+        phases = iter(_PHASES)
+
+        def place(network, inits):
+            return self._place_starts(network, inits, data, n_clusters, settings, start_seed)
+
+        def further_starts():
+            if not self._tries_without_source:
+                return
+            alone = pretrain(settings, seed, has_source=False)
+            for start in place(alone, inits[1:]):
+                if not any(divide_alike(start.labels, other.labels) for other in starts):
+                    yield start
 
         def make_net(start):
-            is_first = start is starts[0]
+            network, (phase, description) = start.pretrained, next(phases)
+            settings.tasks.start = start
             net, batches = start_finetuning(
-                model,
+                network.model,
                 data,
                 settings,
                 is_balanced=getattr(self, "source_sampling", None) == "balanced",
                 seed=start_seed,
-                description="fine-tuning" if is_first else "second start",
+                description=description,
                 criterion=criterion,
                 labels=start.labels,
                 init=start.init,
-                optimizer_state=copy.deepcopy(optimizer_state),  # training moves it
+                optimizer_state=copy.deepcopy(network.optimizer_state),  # training moves it
                 max_epochs=int(self.max_epochs),
                 tol=float(self.tol),
                 n_iter_no_change=int(self.n_iter_no_change),
             )
-            net.checkpoint = settings.phase_checkpoint("finetune" if is_first else "second-start")
+            net.checkpoint = settings.phase_checkpoint(phase)
             return net, batches
 
+        inits = self._inits(criterion, n_clusters)
+        starts = place(pretrained, inits)
         max_epochs, dropout_seed = int(self.max_epochs), phase_seed(seed, "dropout")
         if len(starts) > 1:
             kwargs = {"max_epochs": max_epochs, "seed": dropout_seed, "device": settings.device}
-            return train_best(starts, make_net, model, **kwargs)
-        net, batches = make_net(*starts)
+            return train_best(chain(starts, further_starts()), make_net, **kwargs)
+        (start,) = starts
+        start.take_up()
+        net, batches = make_net(start)
         with torch_seed(dropout_seed, settings.device):
-            return net.partial_fit(batches, epochs=max_epochs)
+            return net.partial_fit(batches, epochs=max_epochs), start
 
-    def _inits(self, criterion):
-        """How centres start: two ways, where views tell which was the better."""
-        if self.init != "auto":
-            return [self.init]
-        is_compared = criterion.compares_views and self.max_epochs
-        return ["k-means", "whitened-k-means"] if is_compared else ["k-means"]
+    def _place_starts(self, pretrained, inits, data, n_clusters, settings, seed):
+        """Starts in one network: its centres in several ways, or those of an earlier fit."""
+        model = pretrained.model
+        phase = "pretrain" if model.centers is None else "finetune"
+        z = embed_training_rows(model, data.target, settings.device, phase=phase, lr=settings.lr)
+        if model.centers is not None:
+            labels = distances_in_blocks(z, model.centers.positions.detach()).argmin(1)
+            return [Start(pretrained, None, labels)]
+        positions = {init: self._initial_centers(z, data, n_clusters, seed, init) for init in inits}
+        return place_starts(pretrained, z, positions, self.temperature)
 
     def _lambdas(self):
         """Weights of the joint loss; an estimator without a term has no parameter for it."""
@@ -412,12 +442,11 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         """Centres of k-means in the embedding, the best of twenty runs."""
         return start_centers(z, n_clusters, seed=seed, is_whitened=init == "whitened-k-means")
 
-    def _set_learned(self, net, data, pretrain_history):
+    def _set_learned(self, net, start, data):
         """Set the learned attributes, and warn where the centres cannot be trusted."""
         tuned = epoch_records(net)
-        if net.init is not None:
-            self.init_ = net.init
-        self.history_ = pretrain_history + tuned
+        vars(self).update(start.learned)
+        self.history_ = start.pretrained.history + tuned
         self.n_iter_ = len(tuned)
         self.stop_reason_ = net.stop_reason or "max_epochs"
         self._net = strip_net(net)

@@ -89,6 +89,8 @@ class DomainBatches:
         Rows of each domain in a batch.
     is_balanced : bool, default=False
         Draw the labelled source rows with replacement such that every class is as likely.
+    draws_source : bool, default=True
+        Whether source rows are drawn. If not, an epoch has as many batches as if they were.
     generator : torch.Generator
         Source of the order, on the device of the data.
     """
@@ -102,20 +104,21 @@ class DomainBatches:
         *,
         batch_size=256,
         is_balanced=False,
+        draws_source=True,
         generator=None,
     ):
         self.X_target = X_target
-        self.X_source = X_source
-        self.y_source = y_source
+        self.X_source = X_source if draws_source else None
+        self.y_source = y_source if draws_source else None
         self.generator = generator
         self.y_target = y_target
         self.shots, self.pool = _split_labelled(X_target, y_target)
         sizes = [len(self.pool)] + ([] if X_source is None else [len(X_source)])
         self.n_target_batch = min(batch_size, len(self.pool))
-        self.n_source_batch = 0 if X_source is None else min(batch_size, len(X_source))
+        self.n_source_batch = 0 if self.X_source is None else min(batch_size, len(X_source))
         self.n_batches = max(ceil(n / min(batch_size, n)) for n in sizes)
         self._source_cdf = None
-        if is_balanced and y_source is not None:
+        if is_balanced and self.y_source is not None:
             self._source_cdf = _balanced_cdf(y_source)
 
     def __len__(self):

@@ -25,15 +25,15 @@ class FitTasks:
 
     Attributes
     ----------
-    history : list of dict
-        Epochs of the phases that are done.
+    start : Start or None
+        Where the fine-tuning begins that is made next.
     """
 
     def __init__(self, estimator, X, max_phases, learned):
         self.estimator = estimator
         self.X = X
         self.learned = learned
-        self.history = []
+        self.start = None
         self.context = estimator._init_callback_context(max_subtasks=max_phases)
         self.context.call_on_fit_task_begin(estimator=estimator, X=X)
 
@@ -65,6 +65,7 @@ class PhaseTask(Callback):
     def __init__(self, tasks, description):
         self.tasks = tasks
         self.description = description
+        self.start = tasks.start
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Begin the task of the phase."""
@@ -111,11 +112,10 @@ class PhaseTask(Callback):
             **tasks.learned,
             "_net": copied,
             **describe_centers(copied.module_),
-            "history_": [dict(record) for record in tasks.history] + tuned,
+            **self.start.learned,
+            "history_": [dict(record) for record in self.start.pretrained.history] + tuned,
             "n_iter_": len(tuned),
         }
-        if net.init is not None:
-            attributes["init_"] = net.init
         so_far = object.__new__(type(tasks.estimator))
         vars(so_far).update(vars(tasks.estimator) | attributes)
         return {**attributes, "labels_": so_far._predict(so_far._embed(tasks.X))}

@@ -144,15 +144,33 @@ class Pretrained:
         Epochs of the pretraining.
     optimizer_state : dict of str to dict
         State of its optimiser, by parameter.
+    has_source : bool or None
+        Whether the source took part; None where there is none.
     """
 
     model: ClusteringModel
     history: list = field(default_factory=list)
     optimizer_state: dict = field(default_factory=dict)
+    has_source: bool | None = None
 
 
-def pretrain(model, data, settings, *, max_epochs, seed):
-    """Train the autoencoder of `model` in place on the reconstruction of both domains.
+def pretrain(model, data, settings, *, max_epochs, seed, has_source=True):
+    """Train the autoencoder of `model` in place on the reconstruction.
+
+    Parameters
+    ----------
+    model : ClusteringModel
+        Trained in place.
+    data : TrainingData
+        Both domains.
+    settings : TrainingSettings
+        Settings of the fit.
+    max_epochs : int
+        Number of epochs.
+    seed : int
+        Seed of the batches, and of whatever is random in the network.
+    has_source : bool, default=True
+        Whether the source takes part. Without it there are as many batches, of the target alone.
 
     Returns
     -------
@@ -166,14 +184,18 @@ def pretrain(model, data, settings, *, max_epochs, seed):
     batches = DomainBatches(
         data.target,
         data.source,
+        draws_source=has_source,
         batch_size=settings.batch_size,
         generator=make_generator(seed, settings.device),
     )
+    phase, description = "pretrain", "pretraining"
+    if data.source is not None and not has_source:
+        phase, description = "pretrain-target", "pretraining of the target"
     net = PretrainingNet(
         model,
         max_epochs=max_epochs,
-        checkpoint=settings.phase_checkpoint("pretrain"),
-        **settings.net_kwargs(seed, "pretraining"),
+        checkpoint=settings.phase_checkpoint(phase),
+        **settings.net_kwargs(seed, description),
     )
     with torch_seed(seed, settings.device):
         net.fit(batches)

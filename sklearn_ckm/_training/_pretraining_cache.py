@@ -9,7 +9,7 @@ from ._phases import pretrain
 from ._state import set_trained_parameters, trained_parameters
 
 
-def cached_pretraining(memory, model, data, settings, *, encoder, max_epochs, seed):
+def cached_pretraining(memory, model, data, settings, *, encoder, **kwargs):
     """Pretrain `model` in place, or load the weights that an equal call computed before.
 
     Parameters
@@ -24,10 +24,8 @@ def cached_pretraining(memory, model, data, settings, *, encoder, max_epochs, se
         Settings of the fit.
     encoder : str or callable
         The parameter that `model` was built from.
-    max_epochs : int
-        Epochs of the pretraining.
-    seed : int
-        Its seed.
+    **kwargs : dict
+        Further parameters of :func:`pretrain`.
 
     Returns
     -------
@@ -50,7 +48,7 @@ def cached_pretraining(memory, model, data, settings, *, encoder, max_epochs, se
     key = _key(model, data, settings, encoder)
     run = _cached(memory, _pretrained, ignore=["model", "data", "settings"])
     weights, is_trained, history, optimizer_state = run(
-        key, model=model, data=data, settings=settings, max_epochs=max_epochs, seed=seed
+        key, model=model, data=data, settings=settings, **kwargs
     )
     model.load_state_dict(_as_tensors(weights))
     set_trained_parameters(model, is_trained)
@@ -68,9 +66,9 @@ def _cached(memory, function, *, ignore):
         ) from error
 
 
-def _pretrained(key, *, model, data, settings, max_epochs, seed):
+def _pretrained(key, *, model, data, settings, **kwargs):
     """Weights and optimiser state as numpy arrays, what is trained, and the history."""
-    history, state = pretrain(model, data, settings, max_epochs=max_epochs, seed=seed)
+    history, state = pretrain(model, data, settings, **kwargs)
     optimizer_state = {name: _as_arrays(values) for name, values in state.items()}
     weights = _as_arrays(model.state_dict())
     return weights, trained_parameters(model), history, optimizer_state

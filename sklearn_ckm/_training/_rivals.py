@@ -1,4 +1,4 @@
-"""Starts of the centres in one network that compete: the better at half of the epochs goes on."""
+"""Starts of the fine-tuning that compete: the better at half of the epochs goes on."""
 
 import copy
 from contextlib import suppress
@@ -12,36 +12,60 @@ from sklearn.metrics import adjusted_rand_score
 from ..utils._random import torch_seed
 from ._divergence import DivergenceError
 from ._inference import distances_in_blocks
-from ._phases import set_centers
+from ._phases import Pretrained, set_centers
 from ._state import restore_state, set_trained_parameters, take_state, trained_parameters
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Start:
-    """A way to begin the fine-tuning.
+    """Where the fine-tuning begins: a pretrained network, and centres in its embedding.
 
     Attributes
     ----------
+    pretrained : Pretrained
+        The network; starts may share one.
     init : str or None
         How the centres were placed; None where an earlier fit left them.
     labels : Tensor of shape (n_target,)
         Nearest centre of each target row.
     state : dict of str to Tensor
-        State of the model, with the centres; empty where there is no other start.
+        State of the model, with the centres; empty where no other start has this network.
+    is_trained : dict of str to bool
+        Which parameters of the model are trained.
     """
 
+    pretrained: Pretrained
     init: str | None
     labels: torch.Tensor
     state: dict[str, Any] = field(default_factory=dict)
+    is_trained: dict[str, bool] = field(default_factory=dict)
+
+    @property
+    def learned(self):
+        """What an estimator tells of it; nothing where an earlier fit left the centres."""
+        told = {"init_": self.init, "source_in_pretraining_": self.pretrained.has_source}
+        return {} if self.init is None else {k: v for k, v in told.items() if v is not None}
+
+    def take_up(self):
+        """Give the model the state of this start."""
+        if self.state:
+            self.pretrained.model.load_state_dict(self.state)
+            self.state.clear()
+            # callbacks of another start may have frozen some
+            set_trained_parameters(self.pretrained.model, self.is_trained)
+
+    def __str__(self):
+        network = " without the source" if self.pretrained.has_source is False else ""
+        return f"{self.init}{network}"
 
 
-def place_starts(model, z, positions, temperature):
-    """Give a model centres, for each start anew; it ends with those of the last one.
+def place_starts(pretrained, z, positions, temperature):
+    """Give a pretrained model centres, for each start anew; it ends with those of the last one.
 
     Parameters
     ----------
-    model : ClusteringModel
-        Changed in place.
+    pretrained : Pretrained
+        Its model is changed in place.
     z : Tensor of shape (n_target, n_components)
         Target embeddings.
     positions : dict of str to Tensor of shape (n_clusters, n_components)
@@ -54,35 +78,34 @@ def place_starts(model, z, positions, temperature):
     starts : list of Start
         Those that divide the rows otherwise than the ones before.
     """
-    starts = []
+    starts, model = [], pretrained.model
     for init, centers in positions.items():
         labels = distances_in_blocks(z, centers.to(z)).argmin(1)
-        if any(_divide_alike(labels, start.labels) for start in starts):
+        if any(divide_alike(labels, start.labels) for start in starts):
             continue
         labels = set_centers(model, z, centers, temperature)
         state = copy.deepcopy(model.state_dict()) if len(positions) > 1 else {}
-        starts.append(Start(init, labels, state))
+        starts.append(Start(pretrained, init, labels, state, trained_parameters(model)))
     return starts
 
 
-def _divide_alike(labels, others):
+def divide_alike(labels, others):
+    """Whether two starts put the same target rows together."""
     return adjusted_rand_score(labels.cpu().numpy(), others.cpu().numpy()) == 1
 
 
-def train_best(starts, make_net, model, *, max_epochs, seed, device):
-    """Train from two starts until one can see which is the better, and that one to its end.
+def train_best(starts, make_net, *, max_epochs, seed, device):
+    """Train from several starts until one can see which is the best, and that one to its end.
 
-    It goes on from where it was, as if there had been no other. The second one has to train without
-    a divergence.
+    It goes on from where it was, as if there had been no other. All but the first one have to train
+    without a divergence.
 
     Parameters
     ----------
-    starts : list of Start
-        Two.
+    starts : iterable of Start
+        Two or more; a further one may have to be pretrained first.
     make_net : callable
-        Makes the net and the batches of a start, of which the model has the state.
-    model : ClusteringModel
-        Trained in place.
+        Makes the net and the batches of a start, for the state that its model has.
     max_epochs : int
         Number of epochs.
     seed : int
@@ -93,65 +116,79 @@ def train_best(starts, make_net, model, *, max_epochs, seed, device):
     Returns
     -------
     net : FineTuningNet
-        Trained. The first one, where it stopped before starts could be compared.
+        Trained.
+    start : Start
+        What it came from: the first one, where it stopped before starts could be compared.
     """
     n_epochs = n_epochs_until_compared(max_epochs)
-    is_trained = trained_parameters(model)
-    begun = []
+    starts, begun = iter(starts), []
 
     def begin(start):
-        model.load_state_dict(start.state)
-        start.state.clear()
-        set_trained_parameters(model, is_trained)  # callbacks of another start may have frozen some
-        begun.append(_Training(*make_net(start), seed, device))
+        start.take_up()
+        begun.append(_Training(start, *make_net(start), seed, device))
         return begun[-1]
 
     try:
-        better = begin(starts[0])
-        better.run(n_epochs)
-        if better.net.stop_reason in (None, "converged"):
-            better = _compare(better, begin(starts[1]), n_epochs)
-            begun[:] = [better]
-            better.run(max_epochs)
-        better.end()
+        best = begin(next(starts))
+        best.run(n_epochs)
+        while best.stop_reason in (None, "converged"):
+            try:
+                start = next(starts, None)
+            except DivergenceError:  # of its pretraining
+                continue
+            except KeyboardInterrupt:
+                best.state["stop_reason"] = "interrupted"
+                break
+            if start is None:
+                break
+            best = _compare(best, begin(start), n_epochs)
+            begun[:] = [best]
+        best.run(max_epochs)
+        best.end()
     except BaseException:
         for training in sorted(begun, key=lambda t: t.state is not None):  # the one at work first
             with suppress(Exception):  # what is under way tells more
                 training.end()
         raise
-    return better.net
+    return best.net, best.start
 
 
-def _compare(first, second, n_epochs):
-    """Train the second as far as the first, end the poorer one, and return the better one."""
-    second.net.may_slow_down = False  # at a tenth of the rate it would be another fit
+def _compare(best, other, n_epochs):
+    """Train another one as far as the best so far, end the poorer, and return the better."""
+    other.net.may_slow_down = False  # at a tenth of the rate it would be another fit
     with suppress(DivergenceError):
-        second.run(n_epochs)
-    second.net.may_slow_down = True
+        other.run(n_epochs)
+    other.net.may_slow_down = True
     left = [
         left_to_minimize(training.net.history[n_epochs - 1])
         if len(training.net.history) >= n_epochs
         else inf
-        for training in (first, second)
+        for training in (best, other)
     ]
-    better, other = (second, first) if left[1] < left[0] else (first, second)
-    if second.net.stop_reason == "interrupted":
-        first.state["stop_reason"] = "interrupted"
+    better, poorer = (other, best) if left[1] < left[0] else (best, other)
+    if other.stop_reason == "interrupted":
+        best.state["stop_reason"] = "interrupted"
     if better.net.verbose:
         print(
-            f"Going on from {better.net.init}: {min(left):.4g} left to minimize, "
-            f"{max(left):.4g} from {other.net.init}."
+            f"Going on from {better.start}: {min(left):.4g} left to minimize, "
+            f"{max(left):.4g} from {poorer.start}."
         )
-    other.end()
+    poorer.end()
     return better
 
 
 class _Training:
     """One start, trained in parts, between which the model may have the state of another."""
 
-    def __init__(self, net, batches, seed, device):
-        self.net, self.batches, self.seed, self.device = net, batches, seed, device
+    def __init__(self, start, net, batches, seed, device):
+        self.start, self.net, self.batches = start, net, batches
+        self.seed, self.device = seed, device
         self.state, self.is_begun, self.is_over = None, False, False
+
+    @property
+    def stop_reason(self):
+        """Why it stopped, if it did."""
+        return self.net.stop_reason if self.state is None else self.state["stop_reason"]
 
     def run(self, n_epochs):
         """Train until so many epochs are done, or there is a reason to stop."""

@@ -17,17 +17,15 @@ SCORED_ROWS = 2000
 _FEWEST_SCORED = 3
 
 
-def choose_start(net, history, pretrain, finetune, target, *, n_init, settings, seed):
+def choose_start(first, pretrain, finetune, target, *, n_init, settings, seed):
     """Train from further new weights, and choose the net of the best label-free score.
 
     Parameters
     ----------
-    net : FineTuningNet
-        Of the first start, trained.
-    history : list of dict
-        Epochs of its pretraining.
+    first : FineTuningNet, Start
+        Of the first weights: trained, and what it came from.
     pretrain, finetune : callable
-        The phases of a further start.
+        The phases of further ones.
     target : Tensor of shape (n_target, *input_shape)
         What is clustered.
     n_init : int
@@ -39,22 +37,20 @@ def choose_start(net, history, pretrain, finetune, target, *, n_init, settings, 
 
     Returns
     -------
-    net : FineTuningNet
-        The best of those that were trained to their end.
-    history : list of dict
-        Epochs of its pretraining.
+    best : FineTuningNet, Start
+        The best of those that were trained to their end, and what it came from.
     scores : ndarray of shape (n_trained,)
         Score of each start that was not interrupted; minus infinity where it diverged.
     """
+    best, net = first, first[0]
     is_interrupted = net.stop_reason == "interrupted"
-    scores, best = [] if is_interrupted else [score_start(net, target)], (net, history)
+    scores = [] if is_interrupted else [score_start(net, target)]
     for i in range(1, n_init):
         if is_interrupted or settings.interrupts.is_pending:
             break
         own = replace(settings, start=i), phase_seed(seed, "start", i)
         try:
-            pretrained = pretrain(*own)
-            net = finetune(pretrained, *own)
+            net, start = finetune(pretrain(*own), *own)
         except KeyboardInterrupt:  # before there were centres
             if settings.interrupts.is_repeated:
                 raise
@@ -72,10 +68,10 @@ def choose_start(net, history, pretrain, finetune, target, *, n_init, settings, 
             break
         scores.append(score_start(net, target))
         if scores[-1] > max(scores[:-1]):
-            best = net, pretrained.history
+            best = net, start
     if is_interrupted:
         best[0].stop_reason = "interrupted"
-    return *best, np.array(scores)
+    return best, np.array(scores)
 
 
 def score_start(net, target):

@@ -65,12 +65,19 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     source_sampling : {"balanced", "natural"}, default="balanced"
         ``"balanced"`` draws every source class equally often in fine-tuning, ``"natural"`` as
         often as it occurs.
+    source_in_pretraining : "auto" or bool, default="auto"
+        Whether the network is pretrained on the source too, or on the target alone, with as many
+        updates. ``"auto"``: on both, and where starts compete (`init`) another one on the target
+        alone, so that a source that spoils the embedding need not be followed.
     source_in_finetuning : bool, default=True
         Whether the source takes part in the fine-tuning. False uses it for the pretraining alone
         and reads no label at all; fine-tuning then minimises reconstruction and clustering of the
         target. This is "Src + Targ Clustering" of the paper's comparison.
     init : {"auto", "k-means", "whitened-k-means"}, default="auto"
-        How the centres start, as in :class:`~sklearn_ckm.ConcreteKMeans`.
+        How the centres start, as in :class:`~sklearn_ckm.ConcreteKMeans`. Where starts compete,
+        with ``"auto"``, a third one does so too, unless the first two divide the rows alike: the
+        whitened one in a network of its own, pretrained on the target alone
+        (`source_in_pretraining`).
     n_init : int, default=1
         Starts from new weights, each of which runs both phases; the one that needs no label to be
         called the best is kept, as in :class:`~sklearn_ckm.ConcreteKMeans`.
@@ -104,7 +111,8 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Folder from which a broken fit goes on, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     warm_start : bool, default=False
         Whether a further ``fit`` skips the pretraining and trains on from the last one: network,
-        centres and input scale stay, `encoder`, `init` and `n_init` are not read.
+        centres and input scale stay, `encoder`, `init`, `n_init` and `source_in_pretraining` are
+        not read.
     callbacks : list, default=None
         skorch callbacks, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     verbose : int, default=0
@@ -129,6 +137,8 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Classes of the source, sorted; empty where no source row was labelled.
     init_ : str
         ``"k-means"`` or ``"whitened-k-means"``: the start that the fit went on from.
+    source_in_pretraining_ : bool
+        Whether the network of that start was pretrained on the source too.
     init_scores_ : ndarray of shape (n_ended,)
         Label-free score of each start that ended, where there are several; higher is better, minus
         infinity where a further one diverged.
@@ -187,6 +197,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         **BaseDeepClusterer._parameter_constraints,
         "lambda_classification": [Interval(Real, 0, None, closed="left")],
         "source_sampling": [StrOptions({"balanced", "natural"})],
+        "source_in_pretraining": ["boolean", StrOptions({"auto"})],
         "source_in_finetuning": ["boolean"],
     }
 
@@ -209,6 +220,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         lambda_balance: float = 10.0,
         temperature: float | str = "auto",
         source_sampling: str = "balanced",
+        source_in_pretraining: bool | str = "auto",
         source_in_finetuning: bool = True,
         init: str = "auto",
         n_init: int = 1,
@@ -240,6 +252,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         self.lambda_balance = lambda_balance
         self.temperature = temperature
         self.source_sampling = source_sampling
+        self.source_in_pretraining = source_in_pretraining
         self.source_in_finetuning = source_in_finetuning
         self.init = init
         self.n_init = n_init

@@ -75,9 +75,11 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
     source_sampling : {"balanced", "natural"}, default="balanced"
         ``"balanced"`` draws every source class equally often in fine-tuning, ``"natural"`` as
         often as it occurs.
+    source_in_pretraining : "auto" or bool, default="auto"
+        Whether the network is pretrained on the source too, as in :class:`CKMDomainAdapter`.
     init : {"auto", "k-means", "whitened-k-means"}, default="auto"
-        How the centres without a labelled row start, as in :class:`~sklearn_ckm.ConcreteKMeans`;
-        the others start at the means of their classes' rows.
+        How the centres without a labelled row start, as in :class:`CKMDomainAdapter`; the others
+        start at the means of their classes' rows. Where all have labels, there is one start.
     n_init : int, default=1
         Starts from new weights, each of which runs both phases, of which the best is kept, as in
         :class:`~sklearn_ckm.ConcreteKMeans`; with views, the loss of the labelled target rows
@@ -112,7 +114,8 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         Folder from which a broken fit goes on, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     warm_start : bool, default=False
         Whether a further ``fit`` skips the pretraining and trains on from the last one: network,
-        centres and input scale stay, `encoder`, `init` and `n_init` are not read.
+        centres and input scale stay, `encoder`, `init`, `n_init` and `source_in_pretraining` are
+        not read.
     callbacks : list, default=None
         skorch callbacks, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     verbose : int, default=0
@@ -138,6 +141,8 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
     init_ : str
         ``"k-means"`` or ``"whitened-k-means"``: how the centres without a labelled row started, in
         the start that the fit went on from.
+    source_in_pretraining_ : bool
+        Whether the network of that start was pretrained on the source too.
     init_scores_ : ndarray of shape (n_ended,)
         Score by which the start was chosen (`n_init`), of each that ended, where there are several;
         higher is better, minus infinity where a further one diverged.
@@ -196,6 +201,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         "lambda_classification": [Interval(Real, 0, None, closed="left")],
         "lambda_kshot": [Interval(Real, 0, None, closed="left")],
         "unknown_label": "no_validation",
+        "source_in_pretraining": ["boolean", StrOptions({"auto"})],
         "source_sampling": [StrOptions({"balanced", "natural"})],
     }
 
@@ -216,6 +222,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         unknown_label: Any = "auto",
         temperature: float | str = "auto",
         source_sampling: str = "balanced",
+        source_in_pretraining: bool | str = "auto",
         init: str = "auto",
         n_init: int = 1,
         pretrain_epochs: int = 50,
@@ -247,6 +254,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         self.lambda_balance = lambda_balance
         self.unknown_label = unknown_label
         self.temperature = temperature
+        self.source_in_pretraining = source_in_pretraining
         self.source_sampling = source_sampling
         self.init = init
         self.n_init = n_init
@@ -416,6 +424,11 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
             return probabilities
         unnamed = probabilities[:, self._n_named :].sum(1, keepdims=True)
         return np.hstack([probabilities[:, : self._n_named], unnamed])
+
+    def _inits(self, criterion, n_clusters):
+        """One way, where each centre has a labelled class."""
+        inits = super()._inits(criterion, n_clusters)
+        return inits[:1] if n_clusters == self._n_named else inits
 
     def _initial_centers(self, z, data, n_clusters, seed, init):
         """Class means of the labelled rows (Eq. 6), then centres for the rows far from them."""

@@ -221,9 +221,9 @@ def test_start_of_the_best_score_is_kept(monkeypatch, augmentation, seed):
     centers, finetune = [], ConcreteKMeans._finetune
 
     def recording(self, *args):
-        net = finetune(self, *args)
+        net, start = finetune(self, *args)
         centers.append(net.module_.centers.positions.detach().numpy().copy())
-        return net
+        return net, start
 
     monkeypatch.setattr(ConcreteKMeans, "_finetune", recording)
     rows = np.random.default_rng(seed).uniform(size=(90, 3))  # no obvious clusters

@@ -164,6 +164,33 @@ def test_starts_that_compete_are_phases_and_hand_estimators_of_their_own():
     assert kept == {"k-means", "whitened-k-means"}
 
 
+def test_network_without_the_source_is_a_phase_and_hands_estimators_of_its_own():
+    rows = np.random.default_rng(0).uniform(size=(90, 4))  # no obvious clusters
+    params = {**SMALL, "n_clusters": 5, "n_components": 3, "max_epochs": 6, "tol": 0.0}
+    source = np.random.default_rng(1).uniform(size=(60, 4))
+    domains = {"X": source, "y": np.arange(60) % 2, "X_tgt": rows}
+    won = set()
+    for seed in range(12):
+        params["random_state"] = seed
+        recorder = Recorder()
+        model = CKMDomainAdapter(**params).set_callbacks(recorder).fit(**domains)
+        won.add(model.source_in_pretraining_)
+        phases = [name for name, _ in recorder.ended if name not in ("epoch", "fit")]
+        expected = ["pretraining", "fine-tuning", "second start", "third start"]
+        assert sorted(phases) == sorted([*expected, "pretraining of the target"])
+        alone = CKMDomainAdapter(**params, init="whitened-k-means", source_in_pretraining=False)
+        alone.fit(**domains)
+        handed = [fitted for fitted in recorder.estimators if fitted is not None]
+        handed = [fitted for fitted in handed[:-1] if not fitted.source_in_pretraining_]
+        assert len(handed) == (5 if model.source_in_pretraining_ else 7)  # and after the phase
+        for fitted in handed:
+            assert fitted.init_ == "whitened-k-means"
+            assert fitted.history_ == alone.history_[: len(fitted.history_)]
+        if won == {True, False}:
+            return
+    pytest.fail(f"only {won} won")
+
+
 def test_callback_can_stop_a_phase():
     recorder = Recorder(stop_at=("pretraining", "epoch", 0))
     model = ConcreteKMeans(**SMALL).set_callbacks(recorder).fit(X)

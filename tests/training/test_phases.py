@@ -78,6 +78,23 @@ def test_pretraining_reads_both_domains():
     assert not torch.equal(models[0].encoder[0].weight, models[1].encoder[0].weight)
 
 
+def test_pretraining_without_the_source_reads_the_target_alone():
+    target, source = make_target(), make_target(30) + 2
+    models = make_model(), make_model()
+    alone, without = TrainingData(target), TrainingData(target, source)
+    first = pretrain(models[0], alone, make_settings(), max_epochs=2, seed=0)
+    second = pretrain(models[1], without, make_settings(), max_epochs=2, seed=0, has_source=False)
+    assert first[0] == second[0]
+    assert torch.equal(models[0].encoder[0].weight, models[1].encoder[0].weight)
+
+
+def test_pretraining_without_a_large_source_has_as_many_batches():
+    """Of 16 rows each, from 40 rows of the target, where 100 of the source make seven."""
+    data = TrainingData(make_target(), make_target(100))
+    _, state = pretrain(make_model(), data, make_settings(), max_epochs=2, seed=0, has_source=False)
+    assert state["decoder.weight"]["step"] == 14
+
+
 def test_checkpoint_of_skorch_gets_a_prefix_where_it_can_be_copied():
     kept = Checkpoint("train_loss_best", fn_prefix="best-")
     settings = make_settings(callbacks=[kept])

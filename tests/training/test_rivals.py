@@ -1,4 +1,4 @@
-"""Two starts of the centres that compete within one fit."""
+"""Starts of the fine-tuning that compete within one fit."""
 
 import signal
 import warnings
@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
+from scipy.spatial.distance import cdist
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LRScheduler
 from torch import nn
 
 from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans, _deep_clusterer
+from sklearn_ckm._training._divergence import DivergenceError
 from sklearn_ckm._training._nets import FineTuningNet
 from sklearn_ckm._training._rivals import left_to_minimize, n_epochs_until_compared
 from sklearn_ckm.objectives import ConcreteKMeansObjective
@@ -26,6 +28,12 @@ Y_SRC = RNG.integers(2, size=60)
 Y_FEW = np.full(90, -1)
 Y_FEW[:4] = 7, 7, 8, 8
 STARTS = "k-means", "whitened-k-means"
+ALONE = {"source_in_pretraining": False}
+RIVALS = (  # by the order in which they are tried
+    {"init": STARTS[0]},
+    {"init": STARTS[1]},
+    {"init": STARTS[1], **ALONE},
+)
 SEEDS = range(6)  # of which either start wins some
 
 
@@ -43,11 +51,16 @@ def make_few_label_adapter(**params):
 
 
 KINDS = make_clusterer, make_adapter, make_few_label_adapter
+WITH_SOURCE = KINDS[1:]
 
 
 def fit(kind=make_clusterer, **params):
     small = {"n_clusters": 5, "n_components": 3, "pretrain_epochs": 3, "max_epochs": 6, "tol": 0.0}
     return kind(**{**small, "random_state": 0, **params})
+
+
+def nearest_centers(model):
+    return cdist(model.transform(X_TGT), model.cluster_centers_).argmin(1)
 
 
 def left(epoch):
@@ -59,6 +72,8 @@ def assert_same_fit(first, second):
     assert_array_equal(first.cluster_centers_, second.cluster_centers_)
     assert_array_equal(first.transform(X_TGT), second.transform(X_TGT))
     assert first.history_ == second.history_
+    for name in ("init_", "source_in_pretraining_"):
+        assert getattr(first, name, None) == getattr(second, name, None)
     assert (first.init_, first.stop_reason_) == (second.init_, second.stop_reason_)
 
 
@@ -76,19 +91,41 @@ def UncopiedEncoder(input_shape, n_components):
     return nn.Sequential(Uncopied(4, 8), nn.ReLU(), nn.Linear(8, n_components))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_fit_is_that_of_the_start_with_less_left_at_half_of_the_epochs(kind):
-    kept = set()
+@pytest.mark.parametrize(
+    ("kind", "params", "rivals"),
+    [
+        (make_clusterer, {}, RIVALS[:2]),
+        *((kind, {}, RIVALS) for kind in WITH_SOURCE),
+        *((kind, {"source_in_pretraining": True}, RIVALS[:2]) for kind in WITH_SOURCE),
+        *((kind, ALONE, ({**RIVALS[0], **ALONE}, RIVALS[2])) for kind in WITH_SOURCE),
+    ],
+)
+def test_fit_is_that_of_the_start_with_least_left_at_half_of_the_epochs(kind, params, rivals):
+    won = set()
     for seed in SEEDS:
-        alone = [fit(kind, random_state=seed, init=init) for init in STARTS]
-        both = fit(kind, random_state=seed)
-        sums = [left(model.history_[3 + 4 - 1]) for model in alone]  # after 3 + 4 epochs
-        first = [fit(kind, random_state=seed, init=init, max_epochs=0).labels_ for init in STARTS]
-        is_other = adjusted_rand_score(*first) < 1 and sums[1] < sums[0]
-        assert both.init_ == STARTS[is_other]
-        assert_same_fit(both, alone[is_other])
-        kept.add(both.init_)
-    assert kept == set(STARTS)
+        alone, divisions, sums = [], [], []
+        for i, rival in enumerate(rivals):
+            if i == 2 and len(alone) == 1:
+                break  # there was no doubt in the first network
+            start = nearest_centers(fit(kind, random_state=seed, **rival, max_epochs=0))
+            if all(adjusted_rand_score(start, other) < 1 for other in divisions):
+                alone.append(fit(kind, random_state=seed, **rival))
+                divisions.append(start)
+                sums.append(left(alone[-1].history_[3 + 4 - 1]))  # after 3 + 4 epochs
+        best = int(np.argmin(sums))
+        model = fit(kind, random_state=seed, **params)
+        assert_same_fit(model, alone[best])
+        won.add((model.init_, getattr(model, "source_in_pretraining_", None)))
+    assert len(won) == len(rivals)
+
+
+@pytest.mark.parametrize("kind", WITH_SOURCE)
+def test_network_of_one_start_is_with_the_source_unless_it_is_not_wanted(kind):
+    asked = ({}, True), ({"source_in_pretraining": True}, True), (ALONE, False)
+    for params, has_source in asked:
+        model = fit(kind, init=STARTS[0], **params)
+        assert model.source_in_pretraining_ is has_source
+    assert not hasattr(fit(), "source_in_pretraining_")
 
 
 @cache
@@ -329,6 +366,75 @@ def test_first_start_that_went_back_once_competes_and_the_second_may_go_back_lat
     assert (model.init_, model.n_iter_) == (STARTS[1], 6)
 
 
+def third_start_wins(**params):
+    """A seed with which it does, in the adapter."""
+    for seed in range(20):
+        model = fit(make_adapter, random_state=seed, **params)
+        if not model.source_in_pretraining_:
+            return seed
+    return pytest.fail("never won")
+
+
+def count_pretrainings(monkeypatch, action=lambda: None):
+    """Note which pretrainings begin; one without the source does something else instead."""
+    seen = []
+
+    def pretrain(*args, **kwargs):
+        seen.append(kwargs["has_source"])
+        if not kwargs["has_source"]:
+            action()
+        return whole(*args, **kwargs)
+
+    whole = _deep_clusterer.pretrain
+    monkeypatch.setattr(_deep_clusterer, "pretrain", pretrain)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({}, [True, False]),
+        ({"source_in_pretraining": True}, [True]),
+        (ALONE, [False]),
+        ({"init": "k-means"}, [True]),
+        ({"augmentation": None}, [True]),
+        ({"n_init": 2}, [True, False, True, False]),
+    ],
+    ids=str,
+)
+def test_networks_that_are_pretrained(params, expected, monkeypatch):
+    seen = count_pretrainings(monkeypatch)
+    fit(make_adapter, **params)
+    assert seen == expected
+
+
+def test_no_second_network_where_the_first_leaves_no_doubt(monkeypatch):
+    seen = count_pretrainings(monkeypatch)
+    X = RNG.normal(size=(80, 4)) + 9.0 * (np.arange(80) % 2)[:, None]
+    model = CKMDomainAdapter(2, n_components=3, pretrain_epochs=3, max_epochs=6, random_state=0)
+    model.fit(X_SRC, Y_SRC, X_tgt=X)
+    assert seen == [True]
+    assert (model.init_, model.source_in_pretraining_) == ("k-means", True)
+
+
+def test_second_network_that_diverges_does_not_compete(monkeypatch):
+    def diverge():
+        raise DivergenceError("Too far.")
+
+    seed = third_start_wins()
+    count_pretrainings(monkeypatch, diverge)
+    model = fit(make_adapter, random_state=seed)
+    monkeypatch.undo()
+    assert_same_fit(model, fit(make_adapter, random_state=seed, source_in_pretraining=True))
+
+
+def test_networks_come_from_the_cache(tmp_path):
+    seed = third_start_wins()
+    models = [fit(make_adapter, random_state=seed, memory=str(tmp_path)) for _ in range(2)]
+    for model in models:
+        assert_same_fit(model, fit(make_adapter, random_state=seed))
+
+
 def test_labels_that_are_left_wrong_count_in_the_comparison():
     assert left_to_minimize({"consistency": 1.0, "balance": 2.0, "kshot": 4.0, "loss": 9.0}) == 7.0
     assert left_to_minimize({"consistency": 1.0}) == 1.0
@@ -375,6 +481,44 @@ def test_broken_fit_goes_on_to_the_same_model(tmp_path, monkeypatch, winner, ini
     assert not any(tmp_path.iterdir())
     assert_same_fit(resumed, fit(random_state=seed))
     assert resumed.init_ == winner
+
+
+@pytest.mark.parametrize("winner", [True, False])
+@pytest.mark.parametrize("moment", ["pretraining", 2, 4])
+def test_fit_broken_in_the_second_network_goes_on_to_the_same_model(
+    tmp_path, monkeypatch, winner, moment
+):
+    seed = next(
+        seed
+        for seed in range(20)
+        if fit(make_adapter, random_state=seed).source_in_pretraining_ is winner
+    )
+    whole = fit(make_adapter, random_state=seed)
+    is_broken, networks = [], []
+
+    def break_once():
+        if not is_broken:
+            is_broken.append(None)
+            raise Failure
+
+    if moment == "pretraining":
+        count_pretrainings(monkeypatch, break_once)
+    else:
+        evaluate = FineTuningNet.evaluate_batch
+
+        def striking(net, batch):
+            if net.module_ not in networks:
+                networks.append(net.module_)
+            if len(networks) == 2 and len(net.history) == moment:
+                break_once()
+            return evaluate(net, batch)
+
+        monkeypatch.setattr(FineTuningNet, "evaluate_batch", striking)
+    with pytest.raises(Failure):
+        fit(make_adapter, random_state=seed, checkpoint=tmp_path)
+    assert is_broken
+    assert_same_fit(fit(make_adapter, random_state=seed, checkpoint=tmp_path), whole)
+    assert not any(tmp_path.iterdir())
 
 
 def test_second_start_that_was_slowed_stays_slowed_when_it_goes_on(tmp_path, monkeypatch):
@@ -430,3 +574,19 @@ def test_interrupt_leaves_a_fitted_model(monkeypatch, action, init, epoch, n_don
     monkeypatch.undo()
     whole = fit(random_state=seed, init=kept)
     assert model.history_ == whole.history_[: 3 + n_done]
+
+
+@pytest.mark.parametrize("action", [lambda: signal.raise_signal(signal.SIGINT), interrupt])
+@pytest.mark.usefixtures("ctrl_c")
+def test_interrupt_in_the_pretraining_of_a_further_network_leaves_the_best_so_far(
+    monkeypatch, action
+):
+    seed = third_start_wins()
+    count_pretrainings(monkeypatch, action)
+    with pytest.warns(ConvergenceWarning, match="interrupted after 4 epochs of fine-tuning of 6"):
+        model = fit(make_adapter, random_state=seed)
+    assert (model.n_iter_, model.stop_reason_) == (4, "interrupted")
+    monkeypatch.undo()
+    whole = fit(make_adapter, random_state=seed, source_in_pretraining=True)
+    assert (model.init_, model.source_in_pretraining_) == (whole.init_, True)
+    assert model.history_ == whole.history_[: 3 + 4]
