@@ -408,8 +408,9 @@ def test_cached_pretraining_changes_no_bit(make, tmp_path, as_memory, verbose, c
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_cached_pretraining_serves_other_numbers_of_clusters(make, tmp_path):
-    fit(make(memory=str(tmp_path), callbacks=[PretrainingCounter()]))
-    settings = {"n_clusters": 3, "callbacks": [PretrainingCounter()]}
+    settings = {"init": "k-means", "callbacks": [PretrainingCounter()]}  # of one network
+    fit(make(memory=str(tmp_path), **settings))
+    settings["n_clusters"] = 3
     cached, n_epochs = count_pretraining(lambda: fit(make(memory=str(tmp_path), **settings)))
     assert n_epochs == 0
     assert_same_answers(cached, fit(make(**settings)))
