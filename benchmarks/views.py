@@ -62,9 +62,9 @@ class Arm:
 
     @property
     def has_rivals(self):
-        """Whether starts compete: with views, and centres that are not class means."""
-        starts = self.params.get("init"), self.params.get("augmentation", "auto")
-        return starts == (None, "auto") and not self.n_shots
+        """Whether all starts compete: with views, and centres that are not class means."""
+        given = {"init", "source_in_pretraining", "augmentation"} & set(self.params)
+        return not given and not self.n_shots
 
     def key(self):
         """Text of what makes it another arm."""
