@@ -123,8 +123,8 @@ Both domains are standardised, each alone. Every method has the defaults of its 
 over draws of the instrument and seeds.
 
 The source does not help here. In one network with it (``source_in_pretraining=True``) it costs
-accuracy on both tables of digits and widens the spread, and so it does in the autoencoder before any
-fine-tuning; why a source with so similar features should do harm is not found yet. By default a
+accuracy on both tables of digits and widens the spread, and so it does in the autoencoder before
+any fine-tuning; why a source with so similar features should do harm is not found yet. By default a
 network that is pretrained without it competes, and the harm is gone: the adapter is as good as
 clustering the target alone with views (``ConcreteKMeans``, the defaults), and both are the best or
 as good as any. On wine all are alike but for the features of the source's classifier, which lose

@@ -219,7 +219,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
 
         learned = {"_scaler": scaler, "_objective": objective}
         n_starts = 1 if is_started else int(self.n_init)
-        n_inits = len(self._inits(criterion, n_clusters))
+        n_inits = len(self._inits(criterion))
         n_phases = 1 + n_inits + (2 if n_inits > 1 and self._tries_without_source else 0)
         tasks = FitTasks(self, X_target, n_phases * n_starts, learned)
         settings = replace(settings, tasks=tasks)
@@ -287,7 +287,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             self.checkpoint, hash_fit(parts, given, types=types, parameter="checkpoint")
         )
 
-    def _inits(self, criterion, n_clusters):
+    def _inits(self, criterion):
         """How centres start: two ways, where views tell which was the better."""
         if self.init != "auto":
             return [self.init]
@@ -299,18 +299,24 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         """Whether a network that never saw the source competes too."""
         return getattr(self, "source_in_pretraining", None) == "auto"
 
-    def _pretrain(self, data, n_classes, settings, seed, *, has_source=None):
-        """Build the network and train its autoencoder (Eq. 1), or take that from the cache."""
+    def _pretrain(self, data, n_classes, settings, seed, *, is_alone=False):
+        """Build the network and train its autoencoder (Eq. 1), or take that from the cache.
+
+        The target may be alone in that, whatever the parameter says.
+        """
         with layers_seed(phase_seed(seed, "weights")):
             encoder, decoder = build_autoencoder(
                 self.encoder, self._input_shape, int(self.n_components)
             )
         model = ClusteringModel(encoder, decoder)
-        kwargs = {"max_epochs": int(self.pretrain_epochs), "seed": phase_seed(seed, "pretrain")}
-        wanted = getattr(self, "source_in_pretraining", None)  # None: there is no source
-        if has_source is None and wanted is not None:
-            has_source = bool(wanted)
-        kwargs["has_source"] = has_source is not False
+        has_source = None
+        if data.source is not None:
+            has_source = bool(self.source_in_pretraining) and not is_alone  # "auto" is true
+        kwargs = {
+            "max_epochs": int(self.pretrain_epochs),
+            "seed": phase_seed(seed, "pretrain"),
+            "has_source": has_source,
+        }
         if self.memory is None or self.random_state is None:
             history, optimizer_state = pretrain(model, data, settings, **kwargs)
         else:
@@ -383,8 +389,8 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         def further_starts():
             if not self._tries_without_source:
                 return
-            alone = pretrain(settings, seed, has_source=False)
-            for start in place(alone, inits[1:]):
+            alone = pretrain(settings, seed, is_alone=True)
+            for start in place(alone, inits[-1:]):
                 if not any(divide_alike(start.labels, other.labels) for other in starts):
                     yield start
 
@@ -401,6 +407,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
                 criterion=criterion,
                 labels=start.labels,
                 init=start.init,
+                has_source=network.has_source,
                 optimizer_state=copy.deepcopy(network.optimizer_state),  # training moves it
                 max_epochs=int(self.max_epochs),
                 tol=float(self.tol),
@@ -409,7 +416,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             net.checkpoint = settings.phase_checkpoint(phase)
             return net, batches
 
-        inits = self._inits(criterion, n_clusters)
+        inits = self._inits(criterion)
         starts = place(pretrained, inits)
         max_epochs, dropout_seed = int(self.max_epochs), phase_seed(seed, "dropout")
         if len(starts) > 1:

@@ -33,7 +33,7 @@ X, y, domain = stack_domains(data.X_src, data.y_src, data.X_tgt)
 print("labels of the target in the stack:", set(y[domain < 0].tolist()))
 
 # %%
-# With ``memory`` the autoencoder is pretrained once for each fold and once for the refit, not once
+# With ``memory`` autoencoders are pretrained once for each fold and once for the refit, not once
 # for each candidate: pretraining does not depend on the weights.
 
 model = CKMDomainAdapter(

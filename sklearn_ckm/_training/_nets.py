@@ -46,6 +46,8 @@ class PhaseNet(NeuralNet):
         Arithmetic of the network; losses and distances stay in float32.
     phase : str
         Name of the phase in the history.
+    has_source : bool, default=None
+        Whether the source takes part in the pretraining, or did; None where there is none.
     checkpoint : PhaseCheckpoint, default=None
         Where the state is kept after every epoch, and taken from at the start.
     interrupts : HeldInterrupts, default=None
@@ -64,6 +66,7 @@ class PhaseNet(NeuralNet):
         generator=None,
         precision="float32",
         phase="",
+        has_source=None,
         checkpoint=None,
         interrupts=None,
         **kwargs,
@@ -72,6 +75,7 @@ class PhaseNet(NeuralNet):
         self.generator = generator
         self.precision = precision
         self.phase = phase
+        self.has_source = has_source
         self.checkpoint = checkpoint
         self.interrupts = interrupts
         self.stop_reason = None

@@ -169,8 +169,9 @@ def pretrain(model, data, settings, *, max_epochs, seed, has_source=True):
         Number of epochs.
     seed : int
         Seed of the batches, and of whatever is random in the network.
-    has_source : bool, default=True
-        Whether the source takes part. Without it there are as many batches, of the target alone.
+    has_source : bool or None, default=True
+        Whether the source takes part, if there is one. Without it there are as many batches, of the
+        target alone.
 
     Returns
     -------
@@ -184,16 +185,17 @@ def pretrain(model, data, settings, *, max_epochs, seed, has_source=True):
     batches = DomainBatches(
         data.target,
         data.source,
-        draws_source=has_source,
+        draws_source=has_source is not False,
         batch_size=settings.batch_size,
         generator=make_generator(seed, settings.device),
     )
     phase, description = "pretrain", "pretraining"
-    if data.source is not None and not has_source:
+    if has_source is False:
         phase, description = "pretrain-target", "pretraining of the target"
     net = PretrainingNet(
         model,
         max_epochs=max_epochs,
+        has_source=has_source,
         checkpoint=settings.phase_checkpoint(phase),
         **settings.net_kwargs(seed, description),
     )

@@ -142,7 +142,7 @@ def train_best(starts, make_net, *, max_epochs, seed, device):
             if start is None:
                 break
             best = _compare(best, begin(start), n_epochs)
-            begun[:] = [best]
+            begun[:] = [best]  # the other's memory is free
         best.run(max_epochs)
         best.end()
     except BaseException:

@@ -128,8 +128,9 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         centres and input scale stay, `encoder`, `init` and `n_init` are not read.
     callbacks : list, default=None
         skorch callbacks. Each phase, and each start, works on copies of its own; ``net.phase``
-        tells which it is, and in the fine-tuning ``net.init``. ``net.history`` has the columns of
-        ``history_`` and ``train_loss``. The trials of ``n_clusters="auto"`` call none.
+        tells which it is, in the fine-tuning ``net.init``, and of networks of the adapters
+        ``net.has_source`` whether the source was in their pretraining. ``net.history`` has the
+        columns of ``history_`` and ``train_loss``. The trials of ``n_clusters="auto"`` call none.
     verbose : int, default=0
         1 shows a progress bar for each phase and start, 2 prints a line for each epoch.
     random_state : int, RandomState instance or None, default=None

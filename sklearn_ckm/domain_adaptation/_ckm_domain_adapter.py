@@ -22,9 +22,9 @@ from ._domain_input import DomainInputMixin
 class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     """Cluster a target domain with what a labelled source domain of other classes teaches.
 
-    An autoencoder is pretrained on both domains; k-means places centres among the target's
-    embeddings; then one sum is minimised over encoder, decoder, centres and a classifier of the
-    source's classes:
+    An autoencoder is pretrained on both domains (or the target, see `source_in_pretraining`);
+    k-means places centres among the target's embeddings; then one sum is minimised over encoder,
+    decoder, centres and a classifier of the source's classes:
 
     .. math:: L_{AE}(X_s \\cup X_t) + \\lambda_1 L_{CKM}(X_t) + \\lambda_2 L_{CE}(X_s, y_s).
 
@@ -69,10 +69,11 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Whether the network is pretrained on the source too, or on the target alone, with as many
         updates. ``"auto"``: on both, and where starts compete (`init`) another one on the target
         alone, so that a source that spoils the embedding need not be followed.
+        ``n_clusters="auto"`` counts in the first.
     source_in_finetuning : bool, default=True
         Whether the source takes part in the fine-tuning. False uses it for the pretraining alone
         and reads no label at all; fine-tuning then minimises reconstruction and clustering of the
-        target. This is "Src + Targ Clustering" of the paper's comparison.
+        target. With ``augmentation=None`` it is "Src + Targ Clustering" of the paper's comparison.
     init : {"auto", "k-means", "whitened-k-means"}, default="auto"
         How the centres start, as in :class:`~sklearn_ckm.ConcreteKMeans`. Where starts compete,
         with ``"auto"``, a third one does so too, unless the first two divide the rows alike: the

@@ -23,7 +23,8 @@ from ._target_classifier import TargetClassifierMixin
 class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
     """Classify a target domain from a few labels, with a labelled source of other classes.
 
-    An autoencoder is pretrained on both domains; the centres start at the class means of the
+    An autoencoder is pretrained on both domains (or the target, see `source_in_pretraining`); the
+    centres start at the class means of the
     labelled target rows; then one sum is minimised over encoder, decoder, centres and a classifier
     of the source's classes:
 
@@ -201,8 +202,8 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         "lambda_classification": [Interval(Real, 0, None, closed="left")],
         "lambda_kshot": [Interval(Real, 0, None, closed="left")],
         "unknown_label": "no_validation",
-        "source_in_pretraining": ["boolean", StrOptions({"auto"})],
         "source_sampling": [StrOptions({"balanced", "natural"})],
+        "source_in_pretraining": ["boolean", StrOptions({"auto"})],
     }
 
     def __init__(
@@ -254,8 +255,8 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         self.lambda_balance = lambda_balance
         self.unknown_label = unknown_label
         self.temperature = temperature
-        self.source_in_pretraining = source_in_pretraining
         self.source_sampling = source_sampling
+        self.source_in_pretraining = source_in_pretraining
         self.init = init
         self.n_init = n_init
         self.pretrain_epochs = pretrain_epochs
@@ -424,11 +425,6 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
             return probabilities
         unnamed = probabilities[:, self._n_named :].sum(1, keepdims=True)
         return np.hstack([probabilities[:, : self._n_named], unnamed])
-
-    def _inits(self, criterion, n_clusters):
-        """One way, where each centre has a labelled class."""
-        inits = super()._inits(criterion, n_clusters)
-        return inits[:1] if n_clusters == self._n_named else inits
 
     def _initial_centers(self, z, data, n_clusters, seed, init):
         """Class means of the labelled rows (Eq. 6), then centres for the rows far from them."""

@@ -57,6 +57,16 @@ def test_imbalanced_domains_are_both_in_every_batch(device, n_target, n_source):
         assert torch.equal(target_rows(batch), batch.target_index)
 
 
+@pytest.mark.parametrize("is_balanced", [False, True])
+def test_source_that_is_not_drawn_counts_in_the_length_of_an_epoch(is_balanced):
+    labels = [0] * 400 + [1] * 600
+    kwargs = {"batch_size": 64, "is_balanced": is_balanced, "draws_source": False}
+    batches = make_batches(10, 1000, labels, **kwargs)
+    assert len(batches) == len(list(batches)) == 16
+    for batch in batches:
+        assert (batch.n_source, len(batch.x), batch.y) == (0, 10, None)
+
+
 def test_batch_size_above_the_domain_takes_it_whole():
     batches = make_batches(5, 3, batch_size=256)
     (batch,) = batches

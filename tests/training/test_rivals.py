@@ -14,7 +14,13 @@ from sklearn.metrics import adjusted_rand_score
 from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LRScheduler
 from torch import nn
 
-from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans, _deep_clusterer
+from sklearn_ckm import (
+    CKMDomainAdapter,
+    CKMSemiSupervisedAdapter,
+    ConcreteKMeans,
+    _deep_clusterer,
+    load,
+)
 from sklearn_ckm._training._divergence import DivergenceError
 from sklearn_ckm._training._nets import FineTuningNet
 from sklearn_ckm._training._rivals import left_to_minimize, n_epochs_until_compared
@@ -433,6 +439,69 @@ def test_networks_come_from_the_cache(tmp_path):
     models = [fit(make_adapter, random_state=seed, memory=str(tmp_path)) for _ in range(2)]
     for model in models:
         assert_same_fit(model, fit(make_adapter, random_state=seed))
+
+
+def test_second_network_that_divides_the_rows_as_the_first_does_not_compete(monkeypatch):
+    """Without an epoch of pretraining both are the same."""
+    begun = []
+
+    class Begins(Callback):
+        def on_train_begin(self, net, **kwargs):
+            begun.append((net.phase, net.has_source))
+
+    model = fit(make_adapter, pretrain_epochs=0, callbacks=[Begins()])
+    assert begun == [("finetune", True)] * 2
+    assert model.source_in_pretraining_ is True
+
+
+def test_nets_tell_whether_their_pretraining_had_the_source():
+    told = []
+
+    class Notes(Callback):
+        def on_train_begin(self, net, **kwargs):
+            told.append((net.phase, net.has_source))
+
+    fit(make_adapter, callbacks=[Notes()])
+    first = [("pretrain", True), ("finetune", True), ("finetune", True)]
+    assert told == [*first, ("pretrain", False), ("finetune", False)]
+    told.clear()
+    fit(callbacks=[Notes()])
+    assert told == [("pretrain", None), ("finetune", None), ("finetune", None)]
+
+
+def test_third_start_is_told_of(capsys):
+    fit(make_adapter, random_state=third_start_wins(), verbose=2)
+    lines = [t for t in capsys.readouterr().out.splitlines() if t.startswith("Going on")]
+    assert len(lines) == 2
+    assert lines[1].startswith("Going on from whitened-k-means without the source:")
+
+
+def test_warm_start_goes_on_from_the_network_without_the_source(monkeypatch):
+    model = CKMDomainAdapter(
+        5, n_components=3, pretrain_epochs=3, max_epochs=6, random_state=third_start_wins()
+    ).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+    before = model.transform(X_TGT)
+    seen = count_pretrainings(monkeypatch)
+    model.set_params(warm_start=True, max_epochs=0).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+    assert seen == []
+    assert_array_equal(model.transform(X_TGT), before)
+    assert model.source_in_pretraining_ is False
+
+
+def test_third_start_that_wins_is_saved_as_such(tmp_path):
+    model = fit(make_adapter, random_state=third_start_wins())
+    model.save(tmp_path / "model")
+    loaded = load(tmp_path / "model")
+    assert (loaded.init_, loaded.source_in_pretraining_) == ("whitened-k-means", False)
+    assert_array_equal(loaded.predict(X_TGT), model.labels_)
+
+
+def test_several_weights_have_a_third_start_each():
+    seed = third_start_wins()
+    one, two = (fit(make_adapter, random_state=seed, n_init=n) for n in (1, 2))
+    assert_array_equal(two.init_scores_[:1], [-left(one.history_[-1])])
+    if two.init_scores_[0] >= two.init_scores_[1]:
+        assert_same_fit(one, two)
 
 
 def test_labels_that_are_left_wrong_count_in_the_comparison():
