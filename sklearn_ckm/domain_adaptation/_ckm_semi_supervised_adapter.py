@@ -24,9 +24,8 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
     """Classify a target domain from a few labels, with a labelled source of other classes.
 
     An autoencoder is pretrained on both domains (or the target, see `source_in_pretraining`); the
-    centres start at the class means of the
-    labelled target rows; then one sum is minimised over encoder, decoder, centres and a classifier
-    of the source's classes:
+    centres start at the class means of the labelled target rows; then one sum is minimised over
+    encoder, decoder, centres and a classifier of the source's classes:
 
     .. math:: L_{AE}(X_s \\cup X_t) + \\lambda_1 L_{CKM}(X_t) + \\lambda_2 L_{CE}(X_s, y_s)
               + \\lambda_3 L_{kshot}(X_t^l, y_t^l).
