@@ -127,7 +127,7 @@ for name, changes in candidates.items():
 
 # %%
 # Here the views do more than the network: to know that a shift changes nothing is what groups the
-# forms, and the default network can learn most of it. The convolution alone is no better than the
+# forms, and the default network can learn it too. The convolution alone is no better than the
 # default, and with the views it groups them all. That is one seed each. Views bridge what they
 # cover and no more: in a trial with events anywhere in the middle half of the recording, shifts of
 # up to eight points, and ``init="k-means"``, all four failed (0.44 to 0.57), for recordings were
