@@ -73,11 +73,11 @@ print(f"of the best and the worst one:    {max(accuracy):.3f}, {min(accuracy):.3
 # trusted. A search of one's own should leave such candidates out.
 #
 # Cells of the figure are candidates; a frame marks the chosen one. Criterion and accuracy need not
-# agree cell by cell: with one seed, neighbouring cells differ by chance too. Here all lie within four
-# points of accuracy, 0.902 to 0.941, and the search took the worst of them, as it did in another
-# trial, with batches of 128 rows (0.878 to 0.893). It is of use where some candidates are far off. :doc:`The page on
-# choosing settings </choosing_settings>` tells how far each criterion followed the accuracy on
-# other data.
+# agree cell by cell: with one seed, neighbouring cells differ by chance too. Here all lie within
+# four points of accuracy, 0.902 to 0.941, and the search took the worst of them, as it did in
+# another trial, with batches of 128 rows (0.878 to 0.893). It is of use where some candidates are
+# far off. :doc:`The page on choosing settings </choosing_settings>` tells how far each criterion
+# followed the accuracy on other data.
 
 shape = len(weights["lambda_classification"]), len(weights["lambda_clustering"])
 panels = {
