@@ -83,6 +83,7 @@ def calls(draw):
     X_tgt = draw(rows(n_features))
     if kind is ConcreteKMeans:
         return kind(**params), (X_tgt,), {}
+    params["source_in_pretraining"] = draw(st.sampled_from(["auto", "auto", True, False]))
     X_src = draw(rows(n_features))
     name = LABELS[draw(st.sampled_from(sorted(LABELS)))]
     rng = np.random.default_rng(0)
