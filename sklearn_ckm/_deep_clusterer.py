@@ -4,7 +4,6 @@ import copy
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from numbers import Integral, Real
 from os import PathLike, fspath
 
@@ -22,6 +21,7 @@ from ._training._checkpoint import Checkpoint
 from ._training._counting import count_clusters
 from ._training._criteria import JointCriterion
 from ._training._diagnosis import find_center_problems
+from ._training._finetuning import FineTuning
 from ._training._fit_tasks import FitTasks
 from ._training._hash import hash_fit
 from ._training._history import epoch_records
@@ -32,11 +32,9 @@ from ._training._phases import (
     Pretrained,
     pretrain,
     start_centers,
-    start_finetuning,
     strip_net,
 )
 from ._training._pretraining_cache import cached_pretraining
-from ._training._rivals import Start, divide_alike, place_starts, train_best
 from ._training._starts import SCORED_ROWS, choose_start, neighborhood_agreement
 from .augmentation._resolve import check_views, resolve_augmentation
 from .modules import ClusteringModel, build_autoencoder
@@ -53,11 +51,6 @@ from .utils._random import (
 )
 from .utils._warnings import warn_user
 
-_PHASES = (  # of the fine-tuning from each start: name of the checkpoint, description
-    ("finetune", "fine-tuning"),
-    ("second-start", "second start"),
-    ("third-start", "third start"),
-)
 _TRIED_ROWS = 8  # of the target, that an augmentation is tried on before training
 _NOT_IN_RESULT = ("checkpoint", "memory", "verbose", "random_state", "device")
 
@@ -219,34 +212,32 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
 
         learned = {"_scaler": scaler, "_objective": objective}
         n_starts = 1 if is_started else int(self.n_init)
-        n_inits = len(self._inits(criterion))
-        n_phases = 1 + n_inits + (2 if n_inits > 1 and self._tries_without_source else 0)
-        tasks = FitTasks(self, X_target, n_phases * n_starts, learned)
+        pretrain = partial(self._pretrain, data, n_classes if tunes_source else 0)
+        tuned = data if tunes_source else replace(data, source=None, y_source=None)
+        finetuning = self._make_finetuning(tuned, criterion, pretrain)
+        tasks = FitTasks(self, X_target, (1 + finetuning.most_phases) * n_starts, learned)
         settings = replace(settings, tasks=tasks)
         with self._make_checkpoint(data, seed) or nullcontext() as checkpoint:
             if checkpoint is not None:
                 seed = checkpoint.keep_seed(seed)
                 settings = replace(settings, checkpoint=checkpoint)
 
-            if not tunes_source:
-                n_classes = 0
-            pretrain = partial(self._pretrain, data, n_classes)
+            vars(self).pop("init_scores_", None)
             if is_started:
-                vars(self).pop("init_scores_", None)
-                pretrained = self._continue_from(self._net.module_, n_clusters, n_classes, device)
+                pretrained = self._continue_from(
+                    self._net.module_, n_clusters, n_classes if tunes_source else 0, device
+                )
             else:
                 pretrained = pretrain(settings, seed)
                 vars(self).pop("n_clusters_curve_", None)
-                vars(self).pop("init_scores_", None)
                 if n_clusters == "auto":
                     n_clusters = self._estimate_n_clusters(
                         pretrained, data.target, settings, criterion, seed
                     )
                     n_clusters = self._adopt_n_clusters(n_clusters)
-            tuned = data if tunes_source else replace(data, source=None, y_source=None)
             with HeldInterrupts() as interrupts:  # from here on, they leave a fitted model
                 settings = replace(settings, interrupts=interrupts)
-                finetune = partial(self._finetune, tuned, criterion, int(n_clusters), pretrain)
+                finetune = partial(finetuning.run, n_clusters=int(n_clusters))
                 fitted = finetune(pretrained, settings, seed)
                 if n_starts > 1:
                     fitted, learned["init_scores_"] = choose_start(
@@ -294,10 +285,24 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         is_compared = criterion.compares_views and self.max_epochs
         return ["k-means", "whitened-k-means"] if is_compared else ["k-means"]
 
-    @property
-    def _tries_without_source(self):
-        """Whether a network that never saw the source competes too."""
-        return getattr(self, "source_in_pretraining", None) == "auto"
+    def _make_finetuning(self, data, criterion, pretrain):
+        """What the fine-tunings of this fit have in common; Eqs. 4 and 8."""
+        # a network that never saw the source competes too
+        tries_alone = getattr(self, "source_in_pretraining", None) == "auto"
+        return FineTuning(
+            data,
+            criterion,
+            place_centers=self._initial_centers,
+            inits=self._inits(criterion),
+            temperature=self.temperature,
+            max_epochs=int(self.max_epochs),
+            net_kwargs={
+                "is_balanced": getattr(self, "source_sampling", None) == "balanced",
+                "tol": float(self.tol),
+                "n_iter_no_change": int(self.n_iter_no_change),
+            },
+            pretrain_alone=partial(pretrain, is_alone=True) if tries_alone else None,
+        )
 
     def _pretrain(self, data, n_classes, settings, seed, *, is_alone=False):
         """Build the network and train its autoencoder (Eq. 1), or take that from the cache.
@@ -374,70 +379,6 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         model = copy.deepcopy(previous).to(device)
         model.centers.set_temperature(self.temperature)
         return Pretrained(model)
-
-    def _finetune(self, data, criterion, n_clusters, pretrain, pretrained, settings, seed):
-        """Place the centres, unless an earlier fit left some, and train everything together.
-
-        Eqs. 4 and 8. Returns the net, trained, and the start that it came from.
-        """
-        start_seed = phase_seed(seed, "finetune")
-        phases = iter(_PHASES)
-
-        def place(network, inits):
-            return self._place_starts(network, inits, data, n_clusters, settings, start_seed)
-
-        def further_starts():
-            if not self._tries_without_source:
-                return
-            alone = pretrain(settings, seed, is_alone=True)
-            for start in place(alone, inits[-1:]):
-                if not any(divide_alike(start.labels, other.labels) for other in starts):
-                    yield start
-
-        def make_net(start):
-            network, (phase, description) = start.pretrained, next(phases)
-            settings.tasks.start = start
-            net, batches = start_finetuning(
-                network.model,
-                data,
-                settings,
-                is_balanced=getattr(self, "source_sampling", None) == "balanced",
-                seed=start_seed,
-                description=description,
-                criterion=criterion,
-                labels=start.labels,
-                init=start.init,
-                has_source=network.has_source,
-                optimizer_state=copy.deepcopy(network.optimizer_state),  # training moves it
-                max_epochs=int(self.max_epochs),
-                tol=float(self.tol),
-                n_iter_no_change=int(self.n_iter_no_change),
-            )
-            net.checkpoint = settings.phase_checkpoint(phase)
-            return net, batches
-
-        inits = self._inits(criterion)
-        starts = place(pretrained, inits)
-        max_epochs, dropout_seed = int(self.max_epochs), phase_seed(seed, "dropout")
-        if len(starts) > 1:
-            kwargs = {"max_epochs": max_epochs, "seed": dropout_seed, "device": settings.device}
-            return train_best(chain(starts, further_starts()), make_net, **kwargs)
-        (start,) = starts
-        start.take_up()
-        net, batches = make_net(start)
-        with torch_seed(dropout_seed, settings.device):
-            return net.partial_fit(batches, epochs=max_epochs), start
-
-    def _place_starts(self, pretrained, inits, data, n_clusters, settings, seed):
-        """Starts in one network: its centres in several ways, or those of an earlier fit."""
-        model = pretrained.model
-        phase = "pretrain" if model.centers is None else "finetune"
-        z = embed_training_rows(model, data.target, settings.device, phase=phase, lr=settings.lr)
-        if model.centers is not None:
-            labels = distances_in_blocks(z, model.centers.positions.detach()).argmin(1)
-            return [Start(pretrained, None, labels)]
-        positions = {init: self._initial_centers(z, data, n_clusters, seed, init) for init in inits}
-        return place_starts(pretrained, z, positions, self.temperature)
 
     def _lambdas(self):
         """Weights of the joint loss; an estimator without a term has no parameter for it."""

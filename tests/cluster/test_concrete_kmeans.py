@@ -18,6 +18,7 @@ from sklearn_ckm import ConcreteKMeans, _deep_clusterer
 from sklearn_ckm._training import _nets, _starts
 from sklearn_ckm._training._criteria import JointCriterion
 from sklearn_ckm._training._divergence import DivergenceError
+from sklearn_ckm._training._finetuning import FineTuning
 from sklearn_ckm.metrics import clustering_accuracy, neighborhood_agreement_score
 from sklearn_ckm.objectives import ConcreteKMeansObjective
 
@@ -218,14 +219,14 @@ def test_first_epoch_does_not_depend_on_the_number_of_epochs():
 @pytest.mark.parametrize("augmentation", [None, "auto"])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_start_of_the_best_score_is_kept(monkeypatch, augmentation, seed):
-    centers, finetune = [], ConcreteKMeans._finetune
+    centers, run = [], FineTuning.run
 
-    def recording(self, *args):
-        net, start = finetune(self, *args)
+    def recording(self, *args, **kwargs):
+        net, start = run(self, *args, **kwargs)
         centers.append(net.module_.centers.positions.detach().numpy().copy())
         return net, start
 
-    monkeypatch.setattr(ConcreteKMeans, "_finetune", recording)
+    monkeypatch.setattr(FineTuning, "run", recording)
     rows = np.random.default_rng(seed).uniform(size=(90, 3))  # no obvious clusters
     params = {"n_clusters": 5, "random_state": seed, "augmentation": augmentation, "tol": 0.0}
     model = concrete(n_init=4, **params).fit(rows)
@@ -300,14 +301,14 @@ def test_fits_share_no_module_that_is_bound_in_the_encoder():
 
 
 def test_start_that_diverges_is_left_out(monkeypatch):
-    finetune, calls = ConcreteKMeans._finetune, iter(range(9))
+    run, calls = FineTuning.run, iter(range(9))
 
-    def diverging(self, *args):
+    def diverging(self, *args, **kwargs):
         if next(calls) in fails:
             raise DivergenceError("It diverged.")
-        return finetune(self, *args)
+        return run(self, *args, **kwargs)
 
-    monkeypatch.setattr(ConcreteKMeans, "_finetune", diverging)
+    monkeypatch.setattr(FineTuning, "run", diverging)
     fails = {1}
     with pytest.warns(ConvergenceWarning, match="Start 2 of 3 is left out. It diverged.") as caught:
         model = concrete(n_init=3).fit(X)

@@ -21,6 +21,7 @@ from sklearn_ckm import (
     _deep_clusterer,
     load,
 )
+from sklearn_ckm._training import _finetuning
 from sklearn_ckm._training._divergence import DivergenceError
 from sklearn_ckm._training._nets import FineTuningNet
 from sklearn_ckm._training._rivals import left_to_minimize, n_epochs_until_compared
@@ -253,13 +254,13 @@ def test_epochs_until_starts_are_compared():
     ids=str,
 )
 def test_one_start_where_there_is_nothing_to_compare(params, monkeypatch):
-    monkeypatch.setattr(_deep_clusterer, "train_best", None)  # a call would raise
+    monkeypatch.setattr(_finetuning, "train_best", None)  # a call would raise
     model = fit(**params)
     assert model.init_ == params.get("init", "k-means")
 
 
 def test_one_start_where_each_center_has_labels(monkeypatch):
-    monkeypatch.setattr(_deep_clusterer, "train_best", None)
+    monkeypatch.setattr(_finetuning, "train_best", None)
     model = fit(make_few_label_adapter, n_clusters=2)
     assert_same_fit(model, fit(make_few_label_adapter, n_clusters=2, init="k-means"))
 
@@ -269,7 +270,7 @@ def test_warm_start_goes_on_from_the_start_that_was_kept(monkeypatch):
         5, n_components=3, pretrain_epochs=3, max_epochs=6, random_state=seed_of(STARTS[1])
     ).fit(X_TGT)
     assert model.init_ == STARTS[1]
-    monkeypatch.setattr(_deep_clusterer, "train_best", None)
+    monkeypatch.setattr(_finetuning, "train_best", None)
     assert model.set_params(warm_start=True, init="k-means").fit(X_TGT).init_ == STARTS[1]
 
 

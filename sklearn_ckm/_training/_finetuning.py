@@ -1,0 +1,154 @@
+"""The fine-tuning of a fit: centres are placed, in one way or in several that compete, and trained.
+
+Eqs. 4 and 8.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import Any
+
+from ..utils._random import phase_seed, torch_seed
+from ._criteria import JointCriterion
+from ._inference import distances_in_blocks, embed_training_rows
+from ._phases import TrainingData, start_finetuning
+from ._rivals import Start, divide_alike, place_starts, train_best
+
+_PHASES = (  # of the training from each start: name of the checkpoint, description
+    ("finetune", "fine-tuning"),
+    ("second-start", "second start"),
+    ("third-start", "third start"),
+)
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """What the fine-tunings of a fit have in common, whatever their weights.
+
+    Attributes
+    ----------
+    data : TrainingData
+        Both domains.
+    criterion : JointCriterion
+        The joint loss.
+    place_centers : callable
+        Called with the target embeddings, the data, a number of centres, a seed and one of `inits`;
+        returns the positions of the centres.
+    inits : list of str
+        How centres start.
+    temperature : float or "auto"
+        That of the centres.
+    max_epochs : int
+        Number of epochs.
+    net_kwargs : dict
+        Further arguments of :func:`start_finetuning`.
+    pretrain_alone : callable or None
+        Called with the settings and the seed of the fit; returns a network that never saw the
+        source, in which the last of `inits` competes with those in the network at hand.
+    """
+
+    data: TrainingData
+    criterion: JointCriterion
+    place_centers: Callable
+    inits: list[str]
+    temperature: Any
+    max_epochs: int
+    net_kwargs: dict[str, Any]
+    pretrain_alone: Callable | None = None
+
+    @property
+    def most_phases(self):
+        """How many phases a run may take, the pretraining of the target alone among them."""
+        n_inits = len(self.inits)
+        return n_inits + (2 if n_inits > 1 and self.pretrain_alone is not None else 0)
+
+    def run(self, pretrained, settings, seed, *, n_clusters):
+        """Place the centres, unless an earlier fit left some, and train everything together.
+
+        Parameters
+        ----------
+        pretrained : Pretrained
+            Its model is trained in place.
+        settings : TrainingSettings
+            Settings of the fit.
+        seed : int
+            Seed of the fit, or of a further start.
+        n_clusters : int
+            Number of centres, if an earlier fit left none.
+
+        Returns
+        -------
+        net : FineTuningNet
+            Trained.
+        start : Start
+            What it came from.
+        """
+        place = partial(self._place_starts, n_clusters=n_clusters, settings=settings, seed=seed)
+        starts = place(pretrained, self.inits)
+        phases = iter(_PHASES)
+
+        def make_net(start):
+            return self._make_net(start, *next(phases), settings, seed)
+
+        dropout_seed = phase_seed(seed, "dropout")
+        if len(starts) > 1:
+            return train_best(
+                chain(starts, self._further_starts(starts, place, settings, seed)),
+                make_net,
+                max_epochs=self.max_epochs,
+                seed=dropout_seed,
+                device=settings.device,
+            )
+        (start,) = starts
+        start.take_up()
+        net, batches = make_net(start)
+        with torch_seed(dropout_seed, settings.device):
+            return net.partial_fit(batches, epochs=self.max_epochs), start
+
+    def _place_starts(self, pretrained, inits, *, n_clusters, settings, seed):
+        """Starts in one network: its centres in several ways, or those of an earlier fit."""
+        model = pretrained.model
+        phase = "pretrain" if model.centers is None else "finetune"
+        z = embed_training_rows(
+            model, self.data.target, settings.device, phase=phase, lr=settings.lr
+        )
+        if model.centers is not None:
+            labels = distances_in_blocks(z, model.centers.positions.detach()).argmin(1)
+            return [Start(pretrained, None, labels)]
+        seed = phase_seed(seed, "finetune")
+        positions = {
+            init: self.place_centers(z, self.data, n_clusters, seed, init) for init in inits
+        }
+        return place_starts(pretrained, z, positions, self.temperature)
+
+    def _further_starts(self, starts, place, settings, seed):
+        """Those in a network of the target alone, which is pretrained when the first is wanted."""
+        if self.pretrain_alone is None:
+            return
+        pretrained = self.pretrain_alone(settings, seed)
+        for start in place(pretrained, self.inits[-1:]):
+            if not any(divide_alike(start.labels, other.labels) for other in starts):
+                yield start
+
+    def _make_net(self, start, phase, description, settings, seed):
+        """Net and batches of a start, for the state that its model has."""
+        settings.tasks.start = start
+        network = start.pretrained
+        net, batches = start_finetuning(
+            network.model,
+            self.data,
+            settings,
+            seed=phase_seed(seed, "finetune"),
+            description=description,
+            criterion=self.criterion,
+            labels=start.labels,
+            init=start.init,
+            has_source=network.has_source,
+            optimizer_state=copy.deepcopy(network.optimizer_state),  # training moves it
+            max_epochs=self.max_epochs,
+            **self.net_kwargs,
+        )
+        net.checkpoint = settings.phase_checkpoint(phase)
+        return net, batches
