@@ -19,7 +19,7 @@ from ._base import BaseDeepEstimator
 from ._training._batches import as_float
 from ._training._checkpoint import Checkpoint
 from ._training._counting import count_clusters
-from ._training._criteria import JointCriterion
+from ._training._criteria import JointCriterion, SourceClassificationCriterion
 from ._training._diagnosis import find_center_problems
 from ._training._finetuning import FineTuning
 from ._training._fit_tasks import FitTasks
@@ -199,7 +199,11 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         settings = self._training_settings(device, X_target, X_source)
         augmentation = resolve_augmentation(self.augmentation, self._input_shape)
         criterion = JointCriterion(
-            objective, augmentation=augmentation, starts_soft=not is_started, **self._lambdas()
+            objective,
+            augmentation=augmentation,
+            starts_soft=not is_started,
+            follows_classes=self._follows_classes,
+            **self._lambdas(),
         )
         scaler = self._scaler if is_started else None
         scaler, data = self._prepare_data(X_target, X_source, y_source, y_target, device, scaler)
@@ -212,7 +216,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
 
         learned = {"_scaler": scaler, "_objective": objective}
         n_starts = 1 if is_started else int(self.n_init)
-        pretrain = partial(self._pretrain, data, n_classes if tunes_source else 0)
+        pretrain = partial(self._pretrain, data, n_classes if tunes_source else 0, augmentation)
         tuned = data if tunes_source else replace(data, source=None, y_source=None)
         finetuning = self._make_finetuning(tuned, criterion, pretrain)
         tasks = FitTasks(self, X_target, (1 + finetuning.most_phases) * n_starts, learned)
@@ -289,6 +293,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         """What the fine-tunings of this fit have in common; Eqs. 4 and 8."""
         # a network that never saw the source competes too
         tries_alone = getattr(self, "source_in_pretraining", None) == "auto"
+        tries_alone = tries_alone and not self._follows_classes
         return FineTuning(
             data,
             criterion,
@@ -304,10 +309,16 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             pretrain_alone=partial(pretrain, is_alone=True) if tries_alone else None,
         )
 
-    def _pretrain(self, data, n_classes, settings, seed, *, is_alone=False):
+    @property
+    def _follows_classes(self):
+        """Whether the network learns the source's classes instead of the reconstruction."""
+        return getattr(self, "pretraining", None) == "classification"
+
+    def _pretrain(self, data, n_classes, augmentation, settings, seed, *, is_alone=False):
         """Build the network and train its autoencoder (Eq. 1), or take that from the cache.
 
-        The target may be alone in that, whatever the parameter says.
+        The target may be alone in that, whatever the parameter says. A network that follows the
+        source's classes is trained to tell them apart instead.
         """
         with layers_seed(phase_seed(seed, "weights")):
             encoder, decoder = build_autoencoder(
@@ -322,18 +333,26 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             "seed": phase_seed(seed, "pretrain"),
             "has_source": has_source,
         }
+        if self._follows_classes:
+            self._add_classifier(model, n_classes, seed)
+            kwargs["criterion"] = SourceClassificationCriterion(augmentation)
+            kwargs["is_balanced"] = self.source_sampling == "balanced"
         if self.memory is None or self.random_state is None:
             history, optimizer_state = pretrain(model, data, settings, **kwargs)
         else:
             history, optimizer_state = cached_pretraining(
                 self.memory, model, data, settings, encoder=self.encoder, **kwargs
             )
+        if n_classes and model.classifier is None:
+            self._add_classifier(model, n_classes, seed)
         model.to(settings.device)
-        if n_classes:
-            with layers_seed(phase_seed(seed, "classifier")):
-                model.classifier = torch.nn.Linear(int(self.n_components), n_classes)
-            model.classifier.to(settings.device, torch.float32)
         return Pretrained(model, history, optimizer_state, has_source)
+
+    def _add_classifier(self, model, n_classes, seed):
+        """Give the network a classifier of the source's classes."""
+        with layers_seed(phase_seed(seed, "classifier")):
+            model.classifier = torch.nn.Linear(int(self.n_components), n_classes)
+        model.classifier.to(torch.float32)
 
     def _estimate_n_clusters(self, pretrained, target, settings, criterion, seed):
         """Number of clusters; the curve that it was read from becomes an attribute."""
@@ -346,6 +365,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             temperature=self.temperature,
             max_epochs=int(self.max_epochs),
             seed=phase_seed(seed, "n_clusters"),
+            follows_classes=criterion.follows_classes,
         )
         if not self.n_clusters_curve_.get("mutual_information", np.ones(1)).any():
             warn_user(

@@ -26,7 +26,16 @@ _WEIGHTS = {  # the defaults of the estimators
 
 
 def count_clusters(
-    pretrained, target, settings, views, *, batch_size, temperature, max_epochs, seed
+    pretrained,
+    target,
+    settings,
+    views,
+    *,
+    batch_size,
+    temperature,
+    max_epochs,
+    seed,
+    follows_classes=False,
 ):
     """Estimate the number of clusters of the target.
 
@@ -52,6 +61,8 @@ def count_clusters(
         Number of epochs of the fit's fine-tuning.
     seed : int
         Seed of the estimate.
+    follows_classes : bool, default=False
+        Whether the network has learned no reconstruction.
 
     Returns
     -------
@@ -72,7 +83,12 @@ def count_clusters(
         pretrained,
         target,
         replace(settings, batch_size=resolve_batch_size(batch_size, len(target))),
-        JointCriterion(ConcreteKMeansObjective(), augmentation=views, **_WEIGHTS),
+        JointCriterion(
+            ConcreteKMeansObjective(),
+            augmentation=views,
+            follows_classes=follows_classes,
+            **_WEIGHTS,
+        ),
         temperature=temperature,
         max_epochs=min(_EPOCHS, max_epochs),
         seed=seed,

@@ -5,6 +5,7 @@ from torch import nn
 
 from ..losses import (
     balance_loss,
+    class_consistency_loss,
     classification_loss,
     reconstruction_loss,
     squared_distances,
@@ -35,6 +36,30 @@ class ReconstructionCriterion(nn.Module):
         return {"loss": loss, "reconstruction": loss}, None
 
 
+class SourceClassificationCriterion(nn.Module):
+    """Loss of a pretraining on the source's labels: cross-entropy, on views where there are some.
+
+    Parameters
+    ----------
+    augmentation : callable or None
+        Called as ``augmentation(x, generator)``.
+    """
+
+    def __init__(self, augmentation):
+        super().__init__()
+        # past nn.Module, which would take a module for a part of the network that is trained
+        object.__setattr__(self, "augmentation", augmentation)
+
+    def forward(self, model, batch, progress, generator):
+        """Return the loss terms of a batch, and None for the clustering step."""
+        x = batch.x[: batch.n_source]
+        if self.augmentation is not None:
+            with torch.autocast(x.device.type, enabled=False):
+                x = self.augmentation(x, generator)
+        loss = classification_loss(model.classifier(model.encoder(x)).float(), batch.y)
+        return {"loss": loss, "classification": loss}, None
+
+
 class JointCriterion(nn.Module):
     """Loss of the fine-tuning: one sum, one backward pass (Eqs. 4 and 8).
 
@@ -62,6 +87,10 @@ class JointCriterion(nn.Module):
     starts_soft : bool, default=True
         Whether the temperature of both starts at a multiple of that of the centres, and the weight
         of the balance at one of its own.
+    follows_classes : bool, default=False
+        Whether the source's labels stand where the reconstruction does otherwise: it is left out,
+        and with views consistency and balance are asked of the source's clusters as well, where
+        rows of one class are views of each other.
     """
 
     def __init__(
@@ -75,6 +104,7 @@ class JointCriterion(nn.Module):
         lambda_consistency=0.0,
         lambda_balance=0.0,
         starts_soft=True,
+        follows_classes=False,
     ):
         super().__init__()
         self.objective = objective
@@ -86,6 +116,7 @@ class JointCriterion(nn.Module):
         self.lambda_consistency = lambda_consistency
         self.lambda_balance = lambda_balance
         self.starts_soft = starts_soft
+        self.follows_classes = follows_classes
 
     def forward(self, model, batch, progress, generator, state=None):
         """Return the loss terms of a batch, and what the objective did with it."""
@@ -94,10 +125,15 @@ class JointCriterion(nn.Module):
         if self.augmentation is not None:
             n_views = n_rows - n_source if self.compares_views else 0
             x = self._with_views(batch, n_views, generator)
-        z, reconstruction = model(x, n_decoded=n_rows)
+        if self.follows_classes:
+            z, reconstruction = model.encoder(x), None
+        else:
+            z, reconstruction = model(x, n_decoded=n_rows)
         z_source, z_target = z[:n_source], z[n_source:n_rows]
         z_shots, z_views = z[n_rows : len(z) - n_views], z[len(z) - n_views :]
-        terms = {"reconstruction": reconstruction_loss(x[:n_rows], reconstruction)}
+        terms = {}
+        if reconstruction is not None:
+            terms["reconstruction"] = reconstruction_loss(x[:n_rows], reconstruction)
         with torch.autocast(z.device.type, enabled=False):
             step = self.objective.step(
                 z_target.float(),
@@ -109,12 +145,16 @@ class JointCriterion(nn.Module):
                 state=state,
             )
         terms["clustering"] = step.loss
-        loss = terms["reconstruction"] + self.lambda_clustering * step.loss
+        loss = terms.get("reconstruction", 0.0) + self.lambda_clustering * step.loss
         if n_views:
             terms.update(self._consistency(step.distances, z_views, model.centers, progress))
             loss = loss + self.lambda_consistency * terms["consistency"]
             weight = self.lambda_balance * self._early_factor(_FIRST_BALANCE, progress)
             loss = loss + weight * terms["balance"]
+            if self.follows_classes and batch.y is not None:
+                terms.update(self._class_consistency(z_source, batch.y, model.centers, progress))
+                loss = loss + self.lambda_consistency * terms["source_consistency"]
+                loss = loss + weight * terms["source_balance"]
         if model.classifier is not None and batch.y is not None:
             terms["classification"] = classification_loss(
                 model.classifier(z_source).float(), batch.y
@@ -162,7 +202,7 @@ class JointCriterion(nn.Module):
     def _consistency(self, distances, z_views, centers, progress):
         """Agreement of the target with its view, and balance of the clusters over both."""
         with torch.autocast(z_views.device.type, enabled=False):
-            temperature = centers.temperature * self._early_factor(_FIRST_SOFTNESS, progress)
+            temperature = self._view_temperature(centers, progress)
             log_p, log_p_view = (
                 self.objective.log_probabilities(d, temperature)
                 for d in (distances, squared_distances(z_views, centers.positions))
@@ -171,6 +211,20 @@ class JointCriterion(nn.Module):
                 "consistency": view_consistency_loss(log_p, log_p_view),
                 "balance": balance_loss(torch.cat([log_p, log_p_view])),
             }
+
+    def _class_consistency(self, z, y, centers, progress):
+        """Agreement of source rows of one class on a cluster, and balance of their clusters."""
+        with torch.autocast(z.device.type, enabled=False):
+            log_p = self.objective.log_probabilities(
+                squared_distances(z, centers.positions), self._view_temperature(centers, progress)
+            )
+            return {
+                "source_consistency": class_consistency_loss(log_p, y),
+                "source_balance": balance_loss(log_p),
+            }
+
+    def _view_temperature(self, centers, progress):
+        return centers.temperature * self._early_factor(_FIRST_SOFTNESS, progress)
 
     def _kshot_loss(self, z, y, centers):
         """Cross-entropy of the centres' probabilities on labelled target rows (Eq. 7)."""

@@ -154,8 +154,10 @@ class Pretrained:
     has_source: bool | None = None
 
 
-def pretrain(model, data, settings, *, max_epochs, seed, has_source=True):
-    """Train the autoencoder of `model` in place on the reconstruction.
+def pretrain(
+    model, data, settings, *, max_epochs, seed, has_source=True, criterion=None, is_balanced=False
+):
+    """Train the autoencoder of `model` in place on the reconstruction, or by another criterion.
 
     Parameters
     ----------
@@ -172,6 +174,10 @@ def pretrain(model, data, settings, *, max_epochs, seed, has_source=True):
     has_source : bool or None, default=True
         Whether the source takes part, if there is one. Without it there are as many batches, of the
         target alone.
+    criterion : nn.Module, default=None
+        Another one than the reconstruction, which may read the source's labels.
+    is_balanced : bool, default=False
+        Whether that one sees the source's classes equally often.
 
     Returns
     -------
@@ -185,6 +191,8 @@ def pretrain(model, data, settings, *, max_epochs, seed, has_source=True):
     batches = DomainBatches(
         data.target,
         data.source,
+        *(() if criterion is None else (data.y_source,)),
+        is_balanced=is_balanced,
         draws_source=has_source is not False,
         batch_size=settings.batch_size,
         generator=make_generator(seed, settings.device),
@@ -194,6 +202,7 @@ def pretrain(model, data, settings, *, max_epochs, seed, has_source=True):
         phase, description = "pretrain-target", "pretraining of the target"
     net = PretrainingNet(
         model,
+        **({} if criterion is None else {"criterion": criterion}),
         max_epochs=max_epochs,
         has_source=has_source,
         checkpoint=settings.phase_checkpoint(phase),

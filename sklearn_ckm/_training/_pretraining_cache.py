@@ -9,7 +9,7 @@ from ._phases import pretrain
 from ._state import set_trained_parameters, trained_parameters
 
 
-def cached_pretraining(memory, model, data, settings, *, encoder, **kwargs):
+def cached_pretraining(memory, model, data, settings, *, encoder, criterion=None, **kwargs):
     """Pretrain `model` in place, or load the weights that an equal call computed before.
 
     Parameters
@@ -24,6 +24,8 @@ def cached_pretraining(memory, model, data, settings, *, encoder, **kwargs):
         Settings of the fit.
     encoder : str or callable
         The parameter that `model` was built from.
+    criterion : nn.Module, default=None
+        As for :func:`pretrain`; what it is made of is part of the key.
     **kwargs : dict
         Further parameters of :func:`pretrain`.
 
@@ -45,10 +47,10 @@ def cached_pretraining(memory, model, data, settings, *, encoder, **kwargs):
     -----
     Callbacks are not called when the result comes from the cache.
     """
-    key = _key(model, data, settings, encoder)
-    run = _cached(memory, _pretrained, ignore=["model", "data", "settings"])
+    key = _key(model, data, settings, encoder, criterion)
+    run = _cached(memory, _pretrained, ignore=["model", "data", "settings", "criterion"])
     weights, is_trained, history, optimizer_state = run(
-        key, model=model, data=data, settings=settings, **kwargs
+        key, model=model, data=data, settings=settings, criterion=criterion, **kwargs
     )
     model.load_state_dict(_as_tensors(weights))
     set_trained_parameters(model, is_trained)
@@ -66,9 +68,9 @@ def _cached(memory, function, *, ignore):
         ) from error
 
 
-def _pretrained(key, *, model, data, settings, **kwargs):
+def _pretrained(key, *, model, data, settings, criterion, **kwargs):
     """Weights and optimiser state as numpy arrays, what is trained, and the history."""
-    history, state = pretrain(model, data, settings, **kwargs)
+    history, state = pretrain(model, data, settings, criterion=criterion, **kwargs)
     optimizer_state = {name: _as_arrays(values) for name, values in state.items()}
     weights = _as_arrays(model.state_dict())
     return weights, trained_parameters(model), history, optimizer_state
@@ -85,7 +87,7 @@ def _as_tensors(values):
     }
 
 
-def _key(model, data, settings, encoder):
+def _key(model, data, settings, encoder, criterion):
     """Hash of everything that the weights depend on."""
     parts = {
         "weights": _as_arrays(model.state_dict()),
@@ -98,4 +100,7 @@ def _key(model, data, settings, encoder):
         "optimizer": settings.optimizer,
         "callbacks": settings.callbacks,
     }
+    if criterion is not None:
+        parts["y_source"] = data.y_source.cpu().numpy()
+        given["augmentation"] = criterion.augmentation
     return hash_fit(parts, given, types=map(type, model.modules()), parameter="memory")

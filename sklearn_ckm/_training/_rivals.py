@@ -15,6 +15,8 @@ from ._inference import distances_in_blocks
 from ._phases import Pretrained, set_centers
 from ._state import restore_state, set_trained_parameters, take_state, trained_parameters
 
+_COMPARED = "consistency", "balance", "source_consistency", "source_balance", "kshot"
+
 
 @dataclass(frozen=True, eq=False)
 class Start:
@@ -226,4 +228,8 @@ def left_to_minimize(epoch):
     The other terms of the loss depend on the scale of the embedding. The weights are left out:
     without one on the balance, all rows in one cluster would be the best of all.
     """
-    return sum(epoch.get(term, 0.0) for term in ("consistency", "balance", "kshot"))
+    of_target, of_source = (
+        ("consistency", "balance", "kshot"),
+        ("source_consistency", "source_balance"),
+    )
+    return sum(epoch.get(term, 0.0) for term in of_target + of_source)

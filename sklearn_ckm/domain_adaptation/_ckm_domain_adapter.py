@@ -65,11 +65,18 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     source_sampling : {"balanced", "natural"}, default="balanced"
         ``"balanced"`` draws every source class equally often in fine-tuning, ``"natural"`` as
         often as it occurs.
+    pretraining : {"reconstruction", "classification"}, default="reconstruction"
+        What the network learns before there are centres. ``"classification"``: to tell the source's
+        classes apart, on views. The fine-tuning leaves the reconstruction out as well, and asks
+        consistency and balance, with the same weights, of the source too, where rows of one class
+        are views of each other: what varies within the source's classes shall not divide the
+        target. For domains that vary alike, see Notes.
     source_in_pretraining : "auto" or bool, default="auto"
         Whether the network is pretrained on the source too, or on the target alone, with as many
         updates. ``"auto"``: on both, and where starts compete (`init`) another one on the target
         alone, so that a source that spoils the embedding need not be followed.
-        ``n_clusters="auto"`` counts in the first.
+        ``n_clusters="auto"`` counts in the first. With ``pretraining="classification"`` there is
+        no other network.
     source_in_finetuning : bool, default=True
         Whether the source takes part in the fine-tuning. False uses it for the pretraining alone
         and reads no label at all; fine-tuning then minimises reconstruction and clustering of the
@@ -113,7 +120,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     warm_start : bool, default=False
         Whether a further ``fit`` skips the pretraining and trains on from the last one: network,
         centres and input scale stay, `encoder`, `init`, `n_init` and `source_in_pretraining` are
-        not read.
+        not read, and `pretraining` for the terms of the fine-tuning alone.
     callbacks : list, default=None
         skorch callbacks, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     verbose : int, default=0
@@ -149,7 +156,8 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Epochs of fine-tuning.
     history_ : list of dict
         One dict per epoch, as in :class:`~sklearn_ckm.ConcreteKMeans`, with the further loss term
-        ``classification``.
+        ``classification``; with ``pretraining="classification"`` without ``reconstruction``, and
+        with ``source_consistency`` and ``source_balance``.
     stop_reason_ : {"max_epochs", "converged", "callback", "interrupted", "collapsed"}
         Why training ended; the last two come with a ``ConvergenceWarning``. An interrupt (Ctrl-C)
         in the fine-tuning or after it leaves the model of the last whole epoch, one before that no
@@ -173,6 +181,13 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     that was pretrained on both domains, in the way of :class:`~sklearn_ckm.ConcreteKMeans`, whose
     notes tell what the estimate is worth.
 
+    *What the source teaches.* An autoencoder keeps whatever varies, and views make only that
+    unimportant which they change: where photos lie behind the digits of both domains, or letters
+    have any colour, the clusters are backgrounds or hues. If the source's classes vary in the same
+    way, its labels tell so, and ``pretraining="classification"`` learns it [2]_. It cannot help
+    where the source does not vary so, and it costs what the target's classes need and the source's
+    do not. docs/views.rst has numbers for both cases.
+
     *Differences from the paper.* Algorithm 1 prints the clustering term on the source and leaves
     the cross-entropy out of the encoder's update; Eq. 4 and the text decide otherwise, and so does
     this class: one sum, one backward pass. The further differences of
@@ -182,6 +197,8 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     ----------
     .. [1] B. Gao, Y. Yang, H. Gouk, T. M. Hospedales. Deep Clustering for Domain Adaptation.
        ICASSP 2020, Eq. 4 and Algorithm 1.
+    .. [2] K. Han, A. Vedaldi, A. Zisserman. Learning to Discover Novel Visual Categories via Deep
+       Transfer Clustering. ICCV 2019 (labelled classes teach the features first).
 
     Examples
     --------
@@ -198,6 +215,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         **BaseDeepClusterer._parameter_constraints,
         "lambda_classification": [Interval(Real, 0, None, closed="left")],
         "source_sampling": [StrOptions({"balanced", "natural"})],
+        "pretraining": [StrOptions({"reconstruction", "classification"})],
         "source_in_pretraining": ["boolean", StrOptions({"auto"})],
         "source_in_finetuning": ["boolean"],
     }
@@ -221,6 +239,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         lambda_balance: float = 10.0,
         temperature: float | str = "auto",
         source_sampling: str = "balanced",
+        pretraining: str = "reconstruction",
         source_in_pretraining: bool | str = "auto",
         source_in_finetuning: bool = True,
         init: str = "auto",
@@ -253,6 +272,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         self.lambda_balance = lambda_balance
         self.temperature = temperature
         self.source_sampling = source_sampling
+        self.pretraining = pretraining
         self.source_in_pretraining = source_in_pretraining
         self.source_in_finetuning = source_in_finetuning
         self.init = init
@@ -325,6 +345,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
             domains = self._read_domains(X, y, X_tgt, sample_domain=sample_domain)
             if self.source_in_finetuning:
                 self._check_same_classes(domains.source_classes)
+            self._check_pretraining(domains.source_classes)
             self.source_classes_ = domains.source_classes
             self._fit(
                 domains.X_target,
@@ -334,6 +355,23 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
                 tunes_source=self.source_in_finetuning,
             )
         return self
+
+    def _check_pretraining(self, source_classes):
+        """Raise ``ValueError`` where the source cannot be what the network learns from."""
+        if self.pretraining == "reconstruction":
+            return
+        if len(source_classes) < 2:
+            raise ValueError(
+                "Expected a source with at least two labelled classes for "
+                f"pretraining='classification', got {len(source_classes)}. Label its rows, or set "
+                "pretraining='reconstruction'."
+            )
+        if not (self.source_in_pretraining and self.source_in_finetuning):
+            raise ValueError(
+                "Expected the source in both phases for pretraining='classification', got "
+                f"source_in_pretraining={self.source_in_pretraining!r} and "
+                f"source_in_finetuning={self.source_in_finetuning!r}."
+            )
 
     def fit_predict(
         self,

@@ -17,10 +17,11 @@ from ._factorization import factorization_loss, graph_loss
 from ._reconstruction import reconstruction_loss
 from ._similarity import entropy_loss, support_similarity
 from ._soft_kmeans import soft_kmeans_loss
-from ._views import balance_loss, view_consistency_loss
+from ._views import balance_loss, class_consistency_loss, view_consistency_loss
 
 __all__ = [
     "balance_loss",
+    "class_consistency_loss",
     "classification_loss",
     "concrete_kmeans_loss",
     "deep_embedded_clustering_loss",

@@ -30,6 +30,37 @@ def view_consistency_loss(log_p: torch.Tensor, log_p_view: torch.Tensor) -> torc
     return -cross.sum() / (2 * len(log_p))
 
 
+def class_consistency_loss(log_p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy between the cluster probabilities of samples of one class, both ways.
+
+    Where classes are known, samples of one class are views of each other. Each labelled sample is
+    compared with the next one of its class in the batch.
+
+    Parameters
+    ----------
+    log_p : Tensor of shape (n_samples, n_clusters)
+        Finite log-probabilities, in nats.
+    y : Tensor of shape (n_samples,)
+        Class indices; negative ones mean "unlabelled" and do not count.
+
+    Returns
+    -------
+    loss : Tensor of shape ()
+        Mean over the pairs, at least 0; 0 where no two samples have a class in common.
+
+    References
+    ----------
+    .. [1] Y.-C. Hsu, Z. Lv, Z. Kira. Learning to Cluster in Order to Transfer Across Domains and
+       Tasks. ICLR 2018 (similar pairs as what is transferred).
+    """
+    order = y.argsort(stable=True)
+    log_p, y = log_p[order], y[order]
+    is_pair = (y[1:] == y[:-1]) & (y[1:] >= 0)
+    first, second = log_p[:-1], log_p[1:]
+    cross = (first.exp() * second + second.exp() * first).sum(1)
+    return -(cross * is_pair).sum() / (2 * is_pair.sum().clamp_min(1))
+
+
 def balance_loss(log_p: torch.Tensor, log_prior: torch.Tensor | None = None) -> torch.Tensor:
     """Divergence of the mean cluster probability of a batch from a prior.
 
