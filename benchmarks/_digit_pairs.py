@@ -24,6 +24,11 @@ def _mnist_on_photos(folder, *, classes, subset):
     return blend_with_photos(X, color=True, random_state=0), y
 
 
+def _usps_on_photos(folder, *, classes, subset):
+    X, y = load_usps(folder, classes=classes, subset=subset)
+    return blend_with_photos(X, color=True, random_state=1 if subset == "train" else 2), y
+
+
 # title, files of the data sets, loader of the source, loader of the target, channels
 PAIRS = {
     "svhn-mnist": ("SVHN 0-4 → MNIST 5-9", ("svhn", "mnist"), load_svhn, load_mnist, 3),
@@ -34,6 +39,13 @@ PAIRS = {
         ("mnist",),
         _mnist_on_photos,
         load_mnist,
+        3,
+    ),
+    "photos-photos": (
+        "MNIST 0-4 on photos → USPS 5-9 on photos",
+        ("mnist", "usps"),
+        _mnist_on_photos,
+        _usps_on_photos,
         3,
     ),
     "bundled": ("bundled digits 0-4 on photos → 5-9", (), None, None, 1),

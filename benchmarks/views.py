@@ -1,11 +1,13 @@
 """What views give: accuracy of the defaults, what each part is worth, what the source gives.
 
-Four questions, one CSV. ``accuracy``: the defaults on every pair, without labels and with two a
+A few questions, one CSV. ``accuracy``: the defaults on every pair, without labels and with two a
 class, on up to 10,000 images of either domain, and on 500 of the target. ``ablation``: one part
 changed at a time, on 2,000 and on 1,000 images of either domain. ``source``: the target alone
 against the target with the source, for targets of several sizes. ``misuse``: targets and settings
 that the method does not expect. ``one network``: all of this with the starts in the network of both
-domains alone; ``one start``: with k-means in it as the only start. Classes and test splits are
+domains alone; ``one start``: with k-means in it as the only start. ``source classes``: a network that
+learns the source's classes first, on a pair with photos behind both domains and on one without.
+Classes and test splits are
 those of table1.py (but in ``misuse``); a run draws its rows anew and seeds everything. Accuracy is
 that of the last epoch, never of the best one. Rows are written as they end: an interrupted script
 resumes.
@@ -113,6 +115,11 @@ PARTS = {
         "target classes 3-7, two of the source": Arm(classes=(3, 4, 5, 6, 7)),
     },
 }
+SOURCE_CLASSES = {
+    "defaults": DEFAULT,
+    "target alone": Arm(has_source=False),
+    'pretraining="classification"': Arm({"pretraining": "classification"}),
+}
 FEWER_STARTS = {
     "one network": {"source_in_pretraining": True},
     "one start": {"init": "k-means"},
@@ -127,7 +134,9 @@ for _part, _params in FEWER_STARTS.items():
         for name, arm in _first.values()
         if arm.has_rivals and (arm.has_source or _part == "one start")
     }
+PARTS["source classes"] = SOURCE_CLASSES
 SIZES = {
+    "source classes": (1000,),
     "accuracy": (10_000, 2000, 500),
     "ablation": (2000, 1000),
     "one network": (10_000, 2000, 1000, 500, 200),
