@@ -5,12 +5,11 @@ class, on up to 10,000 images of either domain, and on 500 of the target. ``abla
 changed at a time, on 2,000 and on 1,000 images of either domain. ``source``: the target alone
 against the target with the source, for targets of several sizes. ``misuse``: targets and settings
 that the method does not expect. ``one network``: all of this with the starts in the network of both
-domains alone; ``one start``: with k-means in it as the only start. ``source classes``: a network that
-learns the source's classes first, on a pair with photos behind both domains and on one without.
-Classes and test splits are
-those of table1.py (but in ``misuse``); a run draws its rows anew and seeds everything. Accuracy is
-that of the last epoch, never of the best one. Rows are written as they end: an interrupted script
-resumes.
+domains alone; ``one start``: with k-means in it as the only start. ``source classes``: a network
+that learns the source's classes first, on a pair with photos behind both domains and on one
+without. Classes and test splits are those of table1.py (but in ``misuse``); a run draws its rows
+anew and seeds everything. Accuracy is that of the last epoch, never of the best one. Rows are
+written as they end: an interrupted script resumes.
 
     python benchmarks/views.py --data FOLDER [--parts ablation] [--pairs usps-mnist] [--runs 0 1]
 """

@@ -659,6 +659,7 @@ OUT_OF_RANGE = {
     "lambda_kshot": [-0.1, "1", None],
     "unknown_label": [],
     "source_sampling": ["uniform", None],
+    "pretraining": [None, "labels", True],
     "source_in_pretraining": [None, "yes", 2],
     "source_in_finetuning": [None, "yes"],
 }

@@ -84,6 +84,8 @@ def calls(draw):
     if kind is ConcreteKMeans:
         return kind(**params), (X_tgt,), {}
     params["source_in_pretraining"] = draw(st.sampled_from(["auto", "auto", True, False]))
+    if kind is CKMDomainAdapter:
+        params["pretraining"] = draw(st.sampled_from(["reconstruction", "classification"]))
     X_src = draw(rows(n_features))
     name = LABELS[draw(st.sampled_from(sorted(LABELS)))]
     rng = np.random.default_rng(0)

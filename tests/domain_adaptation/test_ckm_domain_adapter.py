@@ -415,6 +415,152 @@ def test_loss_with_views_is_the_weighted_sum_of_its_terms(weights):
         assert record["loss"] == pytest.approx(record["reconstruction"] + weighted, rel=1e-5)
 
 
+# the source's classes first ----------------------------------------------------------------------
+
+CLASSES = {"pretraining": "classification"}
+
+
+@pytest.fixture(scope="module")
+def follower():
+    return adapter(**CLASSES).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+
+
+def test_history_of_a_network_that_learns_classes_first(follower):
+    for record in follower.history_[:3]:
+        assert set(record) == {"phase", "epoch", "loss", "classification"}
+        assert record["loss"] == record["classification"]
+    terms = {"consistency", "balance", "source_consistency", "source_balance", "classification"}
+    for record in follower.history_[3:]:
+        assert set(record) > {"phase", "epoch", "loss", "clustering", *terms}
+        assert "reconstruction" not in record
+
+
+@pytest.mark.parametrize("weights", [(0.1, 1.0, 10.0, 10.0), (2.0, 0.3, 5.0, 7.0), (0, 0, 0, 3.0)])
+def test_loss_with_classes_first_is_the_weighted_sum_of_its_terms(weights):
+    terms = ("clustering", "classification", "consistency", "balance")
+    lambdas = dict(zip(terms, weights, strict=True))
+    model = adapter(**CLASSES, **{f"lambda_{term}": weight for term, weight in lambdas.items()})
+    for i, record in enumerate(model.fit(X_SRC, Y_SRC, X_tgt=X_TGT).history_[3:]):
+        for term in ("balance", "source_balance"):
+            record[term] *= early_balance(i, model.max_epochs)
+        for term in ("consistency", "balance"):
+            record[term] += record[f"source_{term}"]
+        weighted = sum(weight * record[term] for term, weight in lambdas.items())
+        assert record["loss"] == pytest.approx(weighted, rel=1e-5)
+
+
+def test_classes_first_without_views_leaves_clustering_and_classification():
+    model = adapter(**CLASSES, augmentation=None).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+    for record in model.history_[3:]:
+        assert "source_consistency" not in record
+        expected = 0.1 * record["clustering"] + record["classification"]
+        assert record["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_pretraining_on_classes_reads_the_labels_and_views_of_the_source():
+    def pretraining(y=Y_SRC, **params):
+        model = adapter(**CLASSES, max_epochs=0, **params).fit(X_SRC, y, X_tgt=X_TGT)
+        return [record["loss"] for record in model.history_]
+
+    losses = pretraining()
+    assert losses == pretraining(lambda_clustering=3.0, n_clusters=3)
+    assert losses != pretraining(np.roll(Y_SRC, 1))
+    assert losses != pretraining(augmentation=None)
+    rare = np.r_[0, 20, np.arange(40, 60)]  # one row of each of two classes
+    one, other = (
+        adapter(**CLASSES, max_epochs=0, source_sampling=sampling).fit(
+            X_SRC[rare], Y_SRC[rare], X_tgt=X_TGT
+        )
+        for sampling in ("balanced", "natural")
+    )
+    assert one.history_ != other.history_
+
+
+def test_target_has_no_part_in_the_pretraining_on_classes():
+    def losses(X_tgt, **params):
+        model = adapter(max_epochs=0, augmentation=None, **params).fit(X_SRC, Y_SRC, X_tgt=X_tgt)
+        return [record["loss"] for record in model.history_]
+
+    mirrored = 2 * X_TGT.mean(0) - X_TGT  # as far and wide, which is what the input scale reads
+    assert losses(X_TGT, **CLASSES) == pytest.approx(losses(mirrored, **CLASSES), rel=1e-4)
+    assert losses(X_TGT) != pytest.approx(losses(mirrored), rel=1e-4)
+
+
+def test_decoder_is_not_trained_with_classes_first(follower):
+    fresh = adapter(**CLASSES, pretrain_epochs=0, max_epochs=0).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+    decoders = [model._net.module_.decoder.state_dict() for model in (follower, fresh)]
+    for name, weight in decoders[0].items():
+        assert torch.equal(weight, decoders[1][name])
+    assert not np.array_equal(follower.transform(X_TGT), fresh.transform(X_TGT))
+
+
+def test_one_network_competes_with_classes_first(follower):
+    assert follower.source_in_pretraining_ is True
+    both = adapter(**CLASSES, source_in_pretraining=True).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+    assert_same_model(follower, both)
+    assert [r["phase"] for r in follower.history_] == ["pretrain"] * 3 + ["finetune"] * 3
+
+
+def test_classes_first_with_counting_memory_and_warm_start(tmp_path, follower):
+    cached = [
+        adapter(**CLASSES, memory=str(tmp_path)).fit(X_SRC, Y_SRC, X_tgt=X_TGT) for _ in range(2)
+    ]
+    for model in cached:
+        assert_same_model(model, follower)
+    swapped = adapter(**CLASSES, memory=str(tmp_path)).fit(X_SRC, np.roll(Y_SRC, 1), X_tgt=X_TGT)
+    assert swapped.history_[:3] != follower.history_[:3]
+    no_views = {**CLASSES, "augmentation": None}
+    one, other = (
+        adapter(**no_views, memory=m).fit(X_SRC, Y_SRC, X_tgt=X_TGT) for m in (None, str(tmp_path))
+    )
+    assert_same_model(one, other)
+    counted = adapter(**CLASSES, n_clusters="auto").fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+    assert counted.n_clusters_ >= 2
+    more = adapter(**CLASSES, warm_start=True).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+    more.fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+    assert [record["phase"] for record in more.history_] == ["finetune"] * 3
+    assert "source_consistency" in more.history_[0]
+
+
+@pytest.mark.parametrize(
+    ("params", "y", "message"),
+    [
+        ({}, None, "at least two labelled classes for pretraining='classification', got 0"),
+        ({}, np.zeros(len(X_SRC)), "at least two labelled classes .*, got 1"),
+        ({"source_in_pretraining": False}, Y_SRC, "the source in both phases .* got source_in_pre"),
+        ({"source_in_finetuning": False}, Y_SRC, "the source in both phases"),
+    ],
+)
+def test_source_that_classes_cannot_be_learned_from_raises(params, y, message):
+    model = adapter(**CLASSES, **params)
+    with pytest.raises(ValueError, match=message):
+        model.fit(X_SRC, y, X_tgt=X_TGT)
+    assert not hasattr(model, "labels_")
+
+
+def make_nuisance(seed):
+    """Domains whose classes lie in two features, and whose other four vary widely within them."""
+    rng = np.random.default_rng(seed)
+    angle = np.pi * np.arange(5) / 2.5
+    y = rng.integers(5, size=900)
+    signal = np.c_[np.cos(angle[y]), np.sin(angle[y])] + 0.1 * rng.normal(size=(900, 2))
+    rows = np.c_[signal, 4 * rng.choice([-1, 1], size=(900, 4)) + 0.4 * rng.normal(size=(900, 4))]
+    return rows[y < 3], y[y < 3], rows[y >= 3], y[y >= 3]
+
+
+def nuisance_accuracy(seed, **params):
+    X_src, y_src, X_tgt, y_tgt = make_nuisance(seed)
+    kwargs = {"pretrain_epochs": 20, "max_epochs": 20, "batch_size": 64, "random_state": seed}
+    model = CKMDomainAdapter(2, encoder="mlp-small", **kwargs, **params)
+    return clustering_accuracy(y_tgt, model.fit(X_src, y_src, X_tgt=X_tgt).labels_)
+
+
+def test_classes_of_the_source_teach_what_not_to_divide_by():
+    seeds = range(3)
+    assert np.mean([nuisance_accuracy(seed) for seed in seeds]) < 0.75
+    assert np.mean([nuisance_accuracy(seed, **CLASSES) for seed in seeds]) > 0.9
+
+
 # behaviour --------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from sklearn_ckm.losses import balance_loss, view_consistency_loss
+from sklearn_ckm.losses import balance_loss, class_consistency_loss, view_consistency_loss
 
 
 def random_logits(n_samples=7, n_clusters=4, *, scale=2.0, seed=0):
@@ -98,6 +99,38 @@ def test_consistency_moves_views_that_agree_towards_certainty():
     logits = torch.tensor([[0.3, 0.0]], requires_grad=True)
     consistency_of_logits(logits, logits).backward()
     assert logits.grad[0, 0] < 0 < logits.grad[0, 1]
+
+
+# agreement within a class -------------------------------------------------------------------------
+
+
+def loop_class_consistency(p, y):
+    """Each labelled sample with the next one of its class."""
+    pairs = []
+    for c in sorted({label for label in y if label >= 0}):
+        members = [row for row, label in zip(p, y, strict=True) if label == c]
+        pairs += pairwise(members)
+    first, second = zip(*pairs, strict=True)
+    return loop_consistency(first, second)
+
+
+def test_class_consistency_equals_loop(device):
+    logits, y = random_logits(9), [2, 0, -1, 2, 1, 0, 2, -1, 0]
+    (leaf,) = leaves(device, logits)
+    loss = class_consistency_loss(leaf.log_softmax(1), torch.tensor(y, device=device))
+    assert loss.item() == pytest.approx(loop_class_consistency(loop_softmax(logits), y), rel=1e-12)
+    (gradient,) = torch.autograd.grad(loss, leaf)
+    moved = np.abs(to_numpy(gradient)).sum(1) > 0
+    assert moved.tolist() == [label in (0, 2) for label in y]  # class 1 has one sample alone
+
+
+@pytest.mark.parametrize("y", [[0, 1, 2], [-1, -1, -1], [0]])
+def test_class_consistency_without_a_pair_is_zero(y):
+    logits = torch.tensor(random_logits(len(y)), requires_grad=True)
+    loss = class_consistency_loss(logits.log_softmax(1), torch.tensor(y))
+    assert loss.item() == 0
+    loss.backward()
+    assert not logits.grad.any()
 
 
 # balance ------------------------------------------------------------------------------------------
