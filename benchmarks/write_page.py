@@ -35,6 +35,8 @@ VIEWS_TITLES = {
     "one start": "With one start, at most {size} target images and {n_source} of the source",
     "source": "With the source and without, {size} target images and {n_source} of the source"
     " (the target alone has as many updates, in more epochs)",
+    "source classes": "A network that learns the source's classes first, at most {size} target"
+    " images and {n_source} of the source",
     "misuse": "What the method does not expect, at most {size} images of either domain",
 }
 PAIRS_REPORTED = ("svhn-mnist", "usps-mnist", "mnist-usps", "photos-mnist")
@@ -224,7 +226,7 @@ def make_views(text):
         for size in sizes:
             lines = [
                 [PAIRS[pair][0], name, *views_cells(mine)]
-                for pair in (*PAIRS_REPORTED, "bundled")
+                for pair in (*PAIRS_REPORTED, "photos-photos", "bundled")
                 for name, mine in views.of_arms(rows, part, pair, size)
             ]
             n_arms = len({name for _, name, *_ in lines})
