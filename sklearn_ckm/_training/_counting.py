@@ -137,6 +137,8 @@ def shared_information(
     model = pretrained.model
     z = embed_training_rows(model, target, settings.device, phase="pretrain", lr=settings.lr)
     labels = set_centers(model, z, start_centers(z, n_clusters, seed=seed), temperature)
+    if criterion.follows_classes:
+        model.centers.keep_temperature()
     net, batches = start_finetuning(
         model,
         TrainingData(target),

@@ -90,7 +90,8 @@ class JointCriterion(nn.Module):
     follows_classes : bool, default=False
         Whether the source's labels stand where the reconstruction does otherwise: it is left out,
         and with views consistency and balance are asked of the source's clusters as well, where
-        rows of one class are views of each other.
+        rows of one class are views of each other. The temperature should then stay as it is: where
+        it follows the data, nothing but the reconstruction keeps the embedding from shrinking.
     """
 
     def __init__(

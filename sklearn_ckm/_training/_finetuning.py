@@ -87,6 +87,8 @@ class FineTuning:
         """
         place = partial(self._place_starts, n_clusters=n_clusters, settings=settings, seed=seed)
         starts = place(pretrained, self.inits)
+        if self.criterion.follows_classes:
+            pretrained.model.centers.keep_temperature()
         phases = iter(_PHASES)
 
         def make_net(start):

@@ -70,7 +70,8 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         classes apart, on views. The fine-tuning leaves the reconstruction out as well, and asks
         consistency and balance, with the same weights, of the source too, where rows of one class
         are views of each other: what varies within the source's classes shall not divide the
-        target. For domains that vary alike, see Notes.
+        target. A `temperature` of ``"auto"`` is then fitted once, as the centres start. For domains
+        that vary alike, see Notes.
     source_in_pretraining : "auto" or bool, default="auto"
         Whether the network is pretrained on the source too, or on the target alone, with as many
         updates. ``"auto"``: on both, and where starts compete (`init`) another one on the target

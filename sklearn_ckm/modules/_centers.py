@@ -64,6 +64,10 @@ class Centers(nn.Module):
         if not self.is_adaptive:
             self.temperature.fill_(temperature)
 
+    def keep_temperature(self) -> None:
+        """Let the temperature be what it is."""
+        self.is_adaptive = False
+
     @torch.no_grad()
     def calibrate(self, distances: torch.Tensor) -> None:
         """Set the temperature from the whole data.

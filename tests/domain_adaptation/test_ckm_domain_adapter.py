@@ -494,6 +494,17 @@ def test_decoder_is_not_trained_with_classes_first(follower):
     assert not np.array_equal(follower.transform(X_TGT), fresh.transform(X_TGT))
 
 
+def test_temperature_is_fitted_once_with_classes_first(follower):
+    temperatures = {record["temperature"] for record in follower.history_[3:]}
+    assert temperatures == {follower.temperature_}
+    start = adapter(**CLASSES, max_epochs=0, init=follower.init_).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+    assert start.temperature_ == follower.temperature_ != 1
+    more = adapter(**CLASSES, warm_start=True).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+    assert more.fit(X_SRC, Y_SRC, X_tgt=X_TGT).temperature_ == follower.temperature_
+    given = adapter(**CLASSES, temperature=2.5).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+    assert given.temperature_ == 2.5
+
+
 def test_one_network_competes_with_classes_first(follower):
     assert follower.source_in_pretraining_ is True
     both = adapter(**CLASSES, source_in_pretraining=True).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
