@@ -95,11 +95,11 @@ with them, CKM-UDA is ahead of every other method on all three pairs, by 10 to 2
 start of the centres and by 10 to 27 with the three of the defaults.
 
 With few labels and without views, CKM-SSDA is the best on MNIST 0-4 → USPS 5-9, and fine-tuning a
-classifier of the source, or LET, on the other two pairs from four labels a class on. Naming the clusters of CKM-UDA
-afterwards keeps clusters that are not the classes: from four labels a class on it is the weakest on
-both pairs to MNIST. The paper's 98 % are far away. With views, which no rival was given, CKM-SSDA
-has 92 to 97 % from two labels a class on; in one of five runs on USPS 5-9 two labels a class misled
-it (70 %), and the third label put it right.
+classifier of the source, or LET, on the other two pairs from four labels a class on. Naming the
+clusters of CKM-UDA afterwards keeps clusters that are not the classes: from four labels a class on
+it is the weakest on both pairs to MNIST. The paper's 98 % are far away. With views, which no rival
+was given, CKM-SSDA has 92 to 97 % from two labels a class on; in one of five runs on USPS 5-9 two
+labels a class misled it (70 %), and the third label put it right.
 
 The data are other and fewer than the paper's, the epochs fewer, and the paper publishes neither
 its weights nor its code; the tables cannot tell which of these matters.
