@@ -4,6 +4,7 @@ ORDER = [
     "plot_first_steps.py",
     "plot_few_labels.py",
     "plot_two_instruments.py",
+    "plot_source_classes.py",
     "plot_n_clusters.py",
     "plot_grid_search.py",
     "plot_own_encoder.py",
