@@ -337,6 +337,10 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             self._add_classifier(model, n_classes, seed)
             kwargs["criterion"] = SourceClassificationCriterion(augmentation)
             kwargs["is_balanced"] = self.source_sampling == "balanced"
+            is_labelled = data.y_source >= 0  # the others have nothing to teach here
+            data = replace(
+                data, source=data.source[is_labelled], y_source=data.y_source[is_labelled]
+            )
         if self.memory is None or self.random_state is None:
             history, optimizer_state = pretrain(model, data, settings, **kwargs)
         else:

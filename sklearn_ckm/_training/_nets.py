@@ -247,7 +247,7 @@ class PhaseNet(NeuralNet):
         terms["loss"].backward()
         self.on_gradient(batch, clustering, is_last)
         if self._has_listener:
-            named = list(self.get_all_learnable_params())
+            named = [(n, p) for n, p in self.get_all_learnable_params() if p.grad is not None]
             self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
         optimizer.step()
         self.on_update(batch)

@@ -228,8 +228,4 @@ def left_to_minimize(epoch):
     The other terms of the loss depend on the scale of the embedding. The weights are left out:
     without one on the balance, all rows in one cluster would be the best of all.
     """
-    of_target, of_source = (
-        ("consistency", "balance", "kshot"),
-        ("source_consistency", "source_balance"),
-    )
-    return sum(epoch.get(term, 0.0) for term in of_target + of_source)
+    return sum(epoch.get(term, 0.0) for term in _COMPARED)

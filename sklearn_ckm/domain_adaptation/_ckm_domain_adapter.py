@@ -46,8 +46,9 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         and ``"dcn"``, with ``augmentation=None``, are DEC-UDA and DCN-UDA of the paper's
         comparison.
     augmentation : {"auto", "affine", "affine-color", "noise"}, callable or None, default="auto"
-        Views of the rows in the fine-tuning, as in :class:`~sklearn_ckm.ConcreteKMeans`. None
-        leaves views out, as the paper does.
+        Views of the rows in the fine-tuning, as in :class:`~sklearn_ckm.ConcreteKMeans`, and of the
+        source's in the pretraining where `pretraining` reads its labels. None leaves views out, as
+        the paper does.
     lambda_clustering : float, default=0.1
         Weight of the clustering term (lambda 1). All terms are means over samples of sums over
         features.
@@ -55,11 +56,12 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Weight of the source's cross-entropy in nats (lambda 2).
     lambda_consistency : float, default=10.0
         Weight of the agreement of the target's rows with their views, in nats. Not used without
-        views.
+        views. Also that of the agreement within the source's classes (`pretraining`).
     lambda_balance : float, default=10.0
         Weight of the divergence of the clusters' mean probabilities in a batch from equal shares,
         in nats; three times as strong at first. Much below `lambda_consistency`, clusters fall
-        empty; much above, unequal classes are cut to equal shares. Not used without views.
+        empty; much above, unequal classes are cut to equal shares. Not used without views. Also
+        that of the source's clusters (`pretraining`).
     temperature : "auto" or float, default="auto"
         Scale T of the logits, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     source_sampling : {"balanced", "natural"}, default="balanced"
@@ -67,11 +69,12 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         often as it occurs.
     pretraining : {"reconstruction", "classification"}, default="reconstruction"
         What the network learns before there are centres. ``"classification"``: to tell the source's
-        classes apart, on views. The fine-tuning leaves the reconstruction out as well, and asks
-        consistency and balance, with the same weights, of the source too, where rows of one class
-        are views of each other: what varies within the source's classes shall not divide the
-        target. A `temperature` of ``"auto"`` is then fitted once, as the centres start. For domains
-        that vary alike, see Notes.
+        classes apart, on views; neither unlabelled rows nor the target take part. The fine-tuning
+        leaves the reconstruction out as well, and with views asks consistency and balance of the
+        source too, where rows of one class are views of each other: what varies within the source's
+        classes shall not divide the target. The temperature is then fitted once, as the centres
+        start; a number of one's own easily has the wrong scale here, and the fit may end as
+        "collapsed". For domains that vary alike, see Notes.
     source_in_pretraining : "auto" or bool, default="auto"
         Whether the network is pretrained on the source too, or on the target alone, with as many
         updates. ``"auto"``: on both, and where starts compete (`init`) another one on the target
@@ -112,16 +115,19 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     precision : {"float32", "bfloat16"}, default="float32"
         Arithmetic of the network in training.
     memory : str or joblib.Memory, default=None
-        Where to keep pretrained autoencoders, which depend neither on the lambdas nor on
-        `n_clusters`. Not used when `random_state` is None. A user's encoder, optimiser and
-        callbacks are known by the source of their classes: empty the folder after editing what
-        these call. In a pretraining that comes from there no callback is called.
+        Where to keep pretrained networks, which depend neither on the lambdas nor on `n_clusters`;
+        those that read the source's labels (`pretraining`) depend on `augmentation` and
+        `source_sampling` too, and an augmentation must then be one that can be hashed. Not used
+        when `random_state` is None. A user's encoder, optimiser and callbacks are known by the
+        source of their classes: empty the folder after editing what these call. In a pretraining
+        that comes from there no callback is called.
     checkpoint : str or path, default=None
         Folder from which a broken fit goes on, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     warm_start : bool, default=False
         Whether a further ``fit`` skips the pretraining and trains on from the last one: network,
         centres and input scale stay, `encoder`, `init`, `n_init` and `source_in_pretraining` are
-        not read, and `pretraining` for the terms of the fine-tuning alone.
+        not read, and `pretraining` for the terms of the fine-tuning alone (a decoder that was not
+        trained starts anew).
     callbacks : list, default=None
         skorch callbacks, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     verbose : int, default=0
@@ -158,7 +164,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     history_ : list of dict
         One dict per epoch, as in :class:`~sklearn_ckm.ConcreteKMeans`, with the further loss term
         ``classification``; with ``pretraining="classification"`` without ``reconstruction``, and
-        with ``source_consistency`` and ``source_balance``.
+        with views with ``source_consistency`` and ``source_balance``.
     stop_reason_ : {"max_epochs", "converged", "callback", "interrupted", "collapsed"}
         Why training ended; the last two come with a ``ConvergenceWarning``. An interrupt (Ctrl-C)
         in the fine-tuning or after it leaves the model of the last whole epoch, one before that no
@@ -179,7 +185,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     both; a module with batch statistics would mix them.
 
     *Number of clusters.* ``n_clusters="auto"`` looks at the target's rows alone, with the network
-    that was pretrained on both domains, in the way of :class:`~sklearn_ckm.ConcreteKMeans`, whose
+    that was pretrained first, in the way of :class:`~sklearn_ckm.ConcreteKMeans`, whose
     notes tell what the estimate is worth.
 
     *What the source teaches.* An autoencoder keeps whatever varies, and views make only that
@@ -187,7 +193,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     have any colour, the clusters are backgrounds or hues. If the source's classes vary in the same
     way, its labels tell so, and ``pretraining="classification"`` learns it [2]_. It cannot help
     where the source does not vary so, and it costs what the target's classes need and the source's
-    do not. docs/views.rst has numbers for both cases.
+    do not. A module with batch statistics has seen the source alone when centres are placed.
 
     *Differences from the paper.* Algorithm 1 prints the clustering term on the source and leaves
     the cross-entropy out of the encoder's update; Eq. 4 and the text decide otherwise, and so does
@@ -329,8 +335,9 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         ------
         ValueError
             If a domain is empty, the target has fewer rows than clusters, the domains' images
-            differ in shape, dtype or range, both `X_tgt` and `sample_domain` are given, or training
-            diverges.
+            differ in shape, dtype or range, both `X_tgt` and `sample_domain` are given, training
+            diverges, or ``pretraining="classification"`` has no two labelled classes to tell apart
+            or lacks the source in a phase.
         TypeError
             If the labels are of mixed types.
         OSError
@@ -361,17 +368,18 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         """Raise ``ValueError`` where the source cannot be what the network learns from."""
         if self.pretraining == "reconstruction":
             return
+        is_started = self.warm_start and hasattr(self, "_net")  # nothing is pretrained then
+        if not self.source_in_finetuning or not (is_started or self.source_in_pretraining):
+            raise ValueError(
+                "Expected the source in both phases for pretraining='classification', got "
+                f"source_in_pretraining={self.source_in_pretraining!r} and "
+                f"source_in_finetuning={self.source_in_finetuning!r}."
+            )
         if len(source_classes) < 2:
             raise ValueError(
                 "Expected a source with at least two labelled classes for "
                 f"pretraining='classification', got {len(source_classes)}. Label its rows, or set "
                 "pretraining='reconstruction'."
-            )
-        if not (self.source_in_pretraining and self.source_in_finetuning):
-            raise ValueError(
-                "Expected the source in both phases for pretraining='classification', got "
-                f"source_in_pretraining={self.source_in_pretraining!r} and "
-                f"source_in_finetuning={self.source_in_finetuning!r}."
             )
 
     def fit_predict(

@@ -58,7 +58,7 @@ def class_consistency_loss(log_p: torch.Tensor, y: torch.Tensor) -> torch.Tensor
     is_pair = (y[1:] == y[:-1]) & (y[1:] >= 0)
     first, second = log_p[:-1], log_p[1:]
     cross = (first.exp() * second + second.exp() * first).sum(1)
-    return -(cross * is_pair).sum() / (2 * is_pair.sum().clamp_min(1))
+    return (-cross * is_pair).sum() / (2 * is_pair.sum().clamp_min(1))
 
 
 def balance_loss(log_p: torch.Tensor, log_prior: torch.Tensor | None = None) -> torch.Tensor:

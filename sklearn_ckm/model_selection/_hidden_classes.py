@@ -66,7 +66,7 @@ class HiddenClasses(BaseEstimator):
         class of the real target, at least 1 and at most half of the smallest source class.
     with_target : bool, default=False
         Whether the real target's rows join the pseudo-source, unlabelled, so that they take part
-        in the reconstruction.
+        in the reconstruction, where there is one.
 
     See Also
     --------

@@ -6,9 +6,11 @@ import torch
 from _oracles import early_balance
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import make_blobs
+from skorch.callbacks import Callback
 from torch.nn.functional import cross_entropy
 
-from sklearn_ckm import CKMDomainAdapter, ConcreteKMeans
+from sklearn_ckm import CKMDomainAdapter, ConcreteKMeans, _deep_clusterer
+from sklearn_ckm._training import _counting, _finetuning, _phases, _rivals
 from sklearn_ckm.metrics import clustering_accuracy, neighborhood_agreement_score
 
 SMALL = {
@@ -505,11 +507,71 @@ def test_temperature_is_fitted_once_with_classes_first(follower):
     assert given.temperature_ == 2.5
 
 
-def test_one_network_competes_with_classes_first(follower):
-    assert follower.source_in_pretraining_ is True
-    both = adapter(**CLASSES, source_in_pretraining=True).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
-    assert_same_model(follower, both)
-    assert [r["phase"] for r in follower.history_] == ["pretrain"] * 3 + ["finetune"] * 3
+def test_one_network_competes_with_classes_first(monkeypatch):
+    rows = make_nuisance(0)
+    kwargs = {**CLASSES, "batch_size": 32, "max_epochs": 6, "tol": 0.0}
+    trained, pretrained = [], []
+
+    def train_best(*args, **kwargs):
+        trained.append(_rivals.train_best(*args, **kwargs))
+        return trained[-1]
+
+    def pretrain(*args, **kwargs):
+        pretrained.append(kwargs["has_source"])
+        return _phases.pretrain(*args, **kwargs)
+
+    monkeypatch.setattr(_finetuning, "train_best", train_best)
+    monkeypatch.setattr(_deep_clusterer, "pretrain", pretrain)
+    model = adapter(**kwargs).fit(*rows[:2], X_tgt=rows[2])
+    assert (len(trained), pretrained) == (1, [True])
+    assert model.source_in_pretraining_ is True
+    alone = adapter(**kwargs, init=model.init_).fit(*rows[:2], X_tgt=rows[2])
+    assert_same_model(model, alone)
+
+
+def test_unlabelled_source_rows_have_no_part_in_the_pretraining_on_classes(monkeypatch):
+    drawn = []
+
+    def pretrain(model, data, *args, **kwargs):
+        drawn.append((data.source.numpy().copy(), data.y_source.tolist()))
+        return _phases.pretrain(model, data, *args, **kwargs)
+
+    monkeypatch.setattr(_deep_clusterer, "pretrain", pretrain)
+    few = np.where(np.arange(len(Y_SRC)) % 20 == 0, Y_SRC, np.nan)
+    model = adapter(**CLASSES, **LONG).fit(X_SRC, few, X_tgt=X_TGT)
+    ((rows, labels),) = drawn
+    assert labels == Y_SRC[::20].tolist()
+    assert_allclose(rows, model._scaler.to_tensor(X_SRC[::20]).numpy(), rtol=1e-5, atol=1e-6)
+    assert all(record["classification"] > 0 for record in model.history_[:5])
+
+
+def test_callbacks_get_the_gradients_that_there_are():
+    class Norms(Callback):
+        def on_grad_computed(self, net, named_parameters, **kwargs):
+            self.norms = {name: float(p.grad.norm()) for name, p in named_parameters}
+            names.update(self.norms)
+
+    names = set()
+    adapter(**CLASSES, callbacks=[Norms()]).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+    assert {name.split(".")[0] for name in names} == {"encoder", "classifier", "centers"}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_counting_follows_the_classes_too(monkeypatch):
+    seen = []
+
+    def start_finetuning(model, *args, criterion, **kwargs):
+        seen.append((criterion.follows_classes, model.centers.is_adaptive))
+        return _phases.start_finetuning(model, *args, criterion=criterion, **kwargs)
+
+    monkeypatch.setattr(_counting, "start_finetuning", start_finetuning)
+    images = np.random.default_rng(0).uniform(size=(60, 1, 8, 8)).astype(np.float32)
+    params = {"n_clusters": "auto", "pretrain_epochs": 1, "max_epochs": 1}
+    adapter(**CLASSES, **params).fit(images[:30], np.arange(30) % 2, X_tgt=images[30:])
+    assert set(seen) == {(True, False)}
+    seen.clear()
+    adapter(**params).fit(images[:30], np.arange(30) % 2, X_tgt=images[30:])
+    assert set(seen) == {(False, True)}
 
 
 def test_classes_first_with_counting_memory_and_warm_start(tmp_path, follower):
@@ -528,7 +590,7 @@ def test_classes_first_with_counting_memory_and_warm_start(tmp_path, follower):
     counted = adapter(**CLASSES, n_clusters="auto").fit(X_SRC, Y_SRC, X_tgt=X_TGT)
     assert counted.n_clusters_ >= 2
     more = adapter(**CLASSES, warm_start=True).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
-    more.fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+    more.set_params(source_in_pretraining=False).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
     assert [record["phase"] for record in more.history_] == ["finetune"] * 3
     assert "source_consistency" in more.history_[0]
 

@@ -637,6 +637,19 @@ def test_view_terms_are_softer_at_first_and_the_others_are_not(progress, factor)
         assert terms[name].item() == as_sharp[name].item()
 
 
+@pytest.mark.parametrize(("progress", "factor"), [(0.0, 6.0), (0.25, 6.0**0.5), (0.5, 1.0)])
+def test_terms_of_the_source_are_softer_at_first_too(progress, factor):
+    model, batch = make_model(), make_shots()
+    weights = {**VIEW_WEIGHTS, "follows_classes": True}
+    terms, _ = run_views(model, batch, progress=progress, weights=weights)
+    model.centers.set_temperature(2.0 * factor)
+    expected, _ = run_views(model, batch, weights=weights)
+    for name in ("source_consistency", "source_balance"):
+        assert terms[name].item() == pytest.approx(expected[name].item(), rel=1e-5)
+        assert terms[name].item() > 0
+    assert "reconstruction" not in terms
+
+
 def test_training_that_goes_on_does_not_soften_again():
     model, batch = make_model(), make_shots()
     terms, _ = run_views(model, batch, progress=0.0, weights={**VIEW_WEIGHTS, "starts_soft": False})

@@ -508,6 +508,7 @@ def test_several_weights_have_a_third_start_each():
 def test_labels_that_are_left_wrong_count_in_the_comparison():
     assert left_to_minimize({"consistency": 1.0, "balance": 2.0, "kshot": 4.0, "loss": 9.0}) == 7.0
     assert left_to_minimize({"consistency": 1.0}) == 1.0
+    assert left_to_minimize({"source_consistency": 1.0, "source_balance": 2.0, "loss": 9.0}) == 3.0
 
 
 class Failure(Exception):
