@@ -135,13 +135,13 @@ for _part, _params in FEWER_STARTS.items():
     }
 PARTS["source classes"] = SOURCE_CLASSES
 SIZES = {
-    "source classes": (2000, 1000),
     "accuracy": (10_000, 2000, 500),
     "ablation": (2000, 1000),
     "one network": (10_000, 2000, 1000, 500, 200),
     "one start": (10_000, 2000, 1000, 500, 200),
     "source": (200, 500, 2000, 10_000),
     "misuse": (2000,),
+    "source classes": (2000, 1000),
 }
 
 
