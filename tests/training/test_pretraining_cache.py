@@ -254,7 +254,7 @@ def test_another_source_trains_anew(tmp_path, n_trained):
 
 def test_key_tells_devices_apart():
     settings = [replace(SETTINGS, device=torch.device(name)) for name in ("cpu", "cuda")]
-    keys = {_pretraining_cache._key(make_model(), make_data(), s, "mlp") for s in settings}
+    keys = {_pretraining_cache._key(make_model(), make_data(), s, "mlp", None) for s in settings}
     assert len(keys) == 2
 
 
