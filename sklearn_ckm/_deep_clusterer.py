@@ -36,7 +36,7 @@ from ._training._phases import (
 )
 from ._training._pretraining_cache import cached_pretraining
 from ._training._starts import SCORED_ROWS, choose_start, neighborhood_agreement
-from .augmentation._resolve import check_views, resolve_augmentation
+from .augmentation._resolve import are_of_images, check_views, resolve_augmentation
 from .modules import ClusteringModel, build_autoencoder
 from .objectives._resolve import resolve_objective
 from .utils._device import resolve_device
@@ -198,11 +198,11 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         objective = resolve_objective(self.objective)
         settings = self._training_settings(device, X_target, X_source)
         augmentation = resolve_augmentation(self.augmentation, self._input_shape)
-        criterion = JointCriterion(
+        make_criterion = partial(
+            JointCriterion,
             objective,
             augmentation=augmentation,
             starts_soft=not is_started,
-            follows_classes=self._follows_classes,
             **self._lambdas(),
         )
         scaler = self._scaler if is_started else None
@@ -218,7 +218,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         n_starts = 1 if is_started else int(self.n_init)
         pretrain = partial(self._pretrain, data, n_classes if tunes_source else 0, augmentation)
         tuned = data if tunes_source else replace(data, source=None, y_source=None)
-        finetuning = self._make_finetuning(tuned, criterion, pretrain)
+        finetuning = self._make_finetuning(tuned, make_criterion, pretrain)
         tasks = FitTasks(self, X_target, (1 + finetuning.most_phases) * n_starts, learned)
         settings = replace(settings, tasks=tasks)
         with self._make_checkpoint(data, seed) or nullcontext() as checkpoint:
@@ -236,7 +236,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
                 vars(self).pop("n_clusters_curve_", None)
                 if n_clusters == "auto":
                     n_clusters = self._estimate_n_clusters(
-                        pretrained, data.target, settings, criterion, seed
+                        pretrained, data.target, settings, make_criterion(), seed
                     )
                     n_clusters = self._adopt_n_clusters(n_clusters)
             with HeldInterrupts() as interrupts:  # from here on, they leave a fitted model
@@ -289,14 +289,18 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         is_compared = criterion.compares_views and self.max_epochs
         return ["k-means", "whitened-k-means"] if is_compared else ["k-means"]
 
-    def _make_finetuning(self, data, criterion, pretrain):
+    def _make_finetuning(self, data, make_criterion, pretrain):
         """What the fine-tunings of this fit have in common; Eqs. 4 and 8."""
-        # a network that never saw the source competes too
-        tries_alone = getattr(self, "source_in_pretraining", None) == "auto"
-        tries_alone = tries_alone and not self._follows_classes
+        criterion = make_criterion()
+        tries_classes = self._tries_classes(data, criterion)
+        other = None
+        if tries_classes:
+            other = partial(pretrain, follows_classes=True)
+        elif getattr(self, "source_in_pretraining", None) == "auto" and not self._follows_classes:
+            other = partial(pretrain, is_alone=True)
         return FineTuning(
             data,
-            criterion,
+            make_criterion,
             place_centers=self._initial_centers,
             inits=self._inits(criterion),
             temperature=self.temperature,
@@ -306,20 +310,41 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
                 "tol": float(self.tol),
                 "n_iter_no_change": int(self.n_iter_no_change),
             },
-            pretrain_alone=partial(pretrain, is_alone=True) if tries_alone else None,
+            pretrain_other=other,
+            needs_doubt=not tries_classes,
         )
 
     @property
     def _follows_classes(self):
-        """Whether the network learns the source's classes instead of the reconstruction."""
+        """Whether the only network learns the source's classes instead of the reconstruction."""
         return getattr(self, "pretraining", None) == "classification"
 
-    def _pretrain(self, data, n_classes, augmentation, settings, seed, *, is_alone=False):
+    def _tries_classes(self, data, criterion):
+        """Whether a network that learns the source's classes competes: of images, by default."""
+        if getattr(self, "pretraining", None) != "auto" or not self.source_in_pretraining:
+            return False
+        is_taught = data.y_source is not None and int(data.y_source.max()) > 0  # of two classes
+        is_taught = is_taught and criterion.lambda_classification > 0
+        return is_taught and are_of_images(criterion.augmentation, self._input_shape)
+
+    def _pretrain(
+        self,
+        data,
+        n_classes,
+        augmentation,
+        settings,
+        seed,
+        *,
+        is_alone=False,
+        follows_classes=None,
+    ):
         """Build the network and train its autoencoder (Eq. 1), or take that from the cache.
 
         The target may be alone in that, whatever the parameter says. A network that follows the
-        source's classes is trained to tell them apart instead.
+        source's classes, None for as the parameter says, is trained to tell them apart instead.
         """
+        if follows_classes is None:
+            follows_classes = self._follows_classes
         with layers_seed(phase_seed(seed, "weights")):
             encoder, decoder = build_autoencoder(
                 self.encoder, self._input_shape, int(self.n_components)
@@ -333,7 +358,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             "seed": phase_seed(seed, "pretrain"),
             "has_source": has_source,
         }
-        if self._follows_classes:
+        if follows_classes:
             self._add_classifier(model, n_classes, seed)
             kwargs["criterion"] = SourceClassificationCriterion(augmentation)
             kwargs["is_balanced"] = self.source_sampling == "balanced"
@@ -350,7 +375,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         if n_classes and model.classifier is None:
             self._add_classifier(model, n_classes, seed)
         model.to(settings.device)
-        return Pretrained(model, history, optimizer_state, has_source)
+        return Pretrained(model, history, optimizer_state, has_source, follows_classes)
 
     def _add_classifier(self, model, n_classes, seed):
         """Give the network a classifier of the source's classes."""
@@ -369,7 +394,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             temperature=self.temperature,
             max_epochs=int(self.max_epochs),
             seed=phase_seed(seed, "n_clusters"),
-            follows_classes=criterion.follows_classes,
+            follows_classes=pretrained.follows_classes,
         )
         if not self.n_clusters_curve_.get("mutual_information", np.ones(1)).any():
             warn_user(
@@ -402,7 +427,10 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
             )
         model = copy.deepcopy(previous).to(device)
         model.centers.set_temperature(self.temperature)
-        return Pretrained(model)
+        pretraining = getattr(self, "pretraining", None)
+        if pretraining == "auto":  # as it was
+            pretraining = getattr(self, "pretraining_", None)
+        return Pretrained(model, follows_classes=pretraining == "classification")
 
     def _lambdas(self):
         """Weights of the joint loss; an estimator without a term has no parameter for it."""

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from ..augmentation import TableAugmentation
+from ..augmentation._resolve import are_of_images
 from ..objectives import ConcreteKMeansObjective
 from ..utils._random import fixed_sample, torch_seed
 from ._batches import resolve_batch_size
@@ -71,8 +71,7 @@ def count_clusters(
     curve : dict of str to ndarray of shape (n_candidates,)
         What the estimate was read from.
     """
-    is_of_images = target.dim() == 4 and not isinstance(views, TableAugmentation)
-    if views is None or not is_of_images or not max_epochs:
+    if not are_of_images(views, tuple(target.shape[1:])) or not max_epochs:
         z = embed_training_rows(
             pretrained.model, target, settings.device, phase="pretrain", lr=settings.lr
         )

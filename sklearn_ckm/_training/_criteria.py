@@ -74,7 +74,9 @@ class JointCriterion(nn.Module):
     lambda_clustering : float
         Weight of the clustering term.
     lambda_classification : float, default=0.0
-        Weight of the source's cross-entropy.
+        Weight of what the source's labels ask: the cross-entropy, and where the target takes part
+        in views, that the source's clusters agree within its classes and are balanced, with the
+        weights of the target's. Rows of one class are views of each other.
     lambda_kshot : float, default=0.0
         Weight of the cross-entropy of the labelled target rows.
     augmentation : callable, default=None
@@ -88,10 +90,9 @@ class JointCriterion(nn.Module):
         Whether the temperature of both starts at a multiple of that of the centres, and the weight
         of the balance at one of its own.
     follows_classes : bool, default=False
-        Whether the source's labels stand where the reconstruction does otherwise: it is left out,
-        and with views consistency and balance are asked of the source's clusters as well, where
-        rows of one class are views of each other. The temperature should then stay as it is: where
-        it follows the data, nothing but the reconstruction keeps the embedding from shrinking.
+        Whether the source's labels stand where the reconstruction does otherwise, which is left
+        out. The temperature should then stay as it is: where it follows the data, nothing but the
+        reconstruction keeps the embedding from shrinking.
     """
 
     def __init__(
@@ -152,10 +153,11 @@ class JointCriterion(nn.Module):
             loss = loss + self.lambda_consistency * terms["consistency"]
             weight = self.lambda_balance * self._early_factor(_FIRST_BALANCE, progress)
             loss = loss + weight * terms["balance"]
-            if self.follows_classes and batch.y is not None:
+            if self.lambda_classification and batch.y is not None:
                 terms.update(self._class_consistency(z_source, batch.y, model.centers, progress))
-                loss = loss + self.lambda_consistency * terms["source_consistency"]
-                loss = loss + weight * terms["source_balance"]
+                asked = self.lambda_consistency * terms["source_consistency"]
+                asked = asked + weight * terms["source_balance"]
+                loss = loss + self.lambda_classification * asked
         if model.classifier is not None and batch.y is not None:
             terms["classification"] = classification_loss(
                 model.classifier(z_source).float(), batch.y

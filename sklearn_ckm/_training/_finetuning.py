@@ -31,8 +31,8 @@ class FineTuning:
     ----------
     data : TrainingData
         Both domains.
-    criterion : JointCriterion
-        The joint loss.
+    make_criterion : callable
+        Called with ``follows_classes``; returns the :class:`JointCriterion` of such networks.
     place_centers : callable
         Called with the target embeddings, the data, a number of centres, a seed and one of `inits`;
         returns the positions of the centres.
@@ -44,25 +44,32 @@ class FineTuning:
         Number of epochs.
     net_kwargs : dict
         Further arguments of :func:`start_finetuning`.
-    pretrain_alone : callable or None
-        Called with the settings and the seed of the fit; returns a network that never saw the
-        source, in which the last of `inits` competes with those in the network at hand.
+    pretrain_other : callable or None
+        Called with the settings and the seed of the fit; returns another network, in which the last
+        of `inits` competes with those in the network at hand.
+    needs_doubt : bool
+        Whether the other network is made only where `inits` divide the rows in several ways.
     """
 
     data: TrainingData
-    criterion: JointCriterion
+    make_criterion: Callable[..., JointCriterion]
     place_centers: Callable
     inits: list[str]
     temperature: Any
     max_epochs: int
     net_kwargs: dict[str, Any]
-    pretrain_alone: Callable | None = None
+    pretrain_other: Callable | None = None
+    needs_doubt: bool = True
+
+    @property
+    def _may_compete(self):
+        """Whether another network may be made."""
+        return len(self.inits) > 1 and self.pretrain_other is not None
 
     @property
     def most_phases(self):
-        """How many phases a run may take, the pretraining of the target alone among them."""
-        n_inits = len(self.inits)
-        return n_inits + (2 if n_inits > 1 and self.pretrain_alone is not None else 0)
+        """How many phases a run may take, the pretraining of another network among them."""
+        return len(self.inits) + (2 if self._may_compete else 0)
 
     def run(self, pretrained, settings, seed, *, n_clusters):
         """Place the centres, unless an earlier fit left some, and train everything together.
@@ -86,16 +93,15 @@ class FineTuning:
             What it came from.
         """
         place = partial(self._place_starts, n_clusters=n_clusters, settings=settings, seed=seed)
+        is_new = pretrained.model.centers is None
         starts = place(pretrained, self.inits)
-        if self.criterion.follows_classes:
-            pretrained.model.centers.keep_temperature()
         phases = iter(_PHASES)
 
         def make_net(start):
             return self._make_net(start, *next(phases), settings, seed)
 
         dropout_seed = phase_seed(seed, "dropout")
-        if len(starts) > 1:
+        if len(starts) > 1 or (is_new and self._may_compete and not self.needs_doubt):
             return train_best(
                 chain(starts, self._further_starts(starts, place, settings, seed)),
                 make_net,
@@ -117,19 +123,24 @@ class FineTuning:
             model, self.data.target, settings.device, phase=phase, lr=settings.lr
         )
         if model.centers is not None:
+            if pretrained.follows_classes:
+                model.centers.keep_temperature()
             labels = distances_in_blocks(z, model.centers.positions.detach()).argmin(1)
             return [Start(pretrained, None, labels)]
         seed = phase_seed(seed, "finetune")
         positions = {
             init: self.place_centers(z, self.data, n_clusters, seed, init) for init in inits
         }
-        return place_starts(pretrained, z, positions, self.temperature)
+        starts = place_starts(pretrained, z, positions, self.temperature)
+        if pretrained.follows_classes:
+            model.centers.keep_temperature()
+        return starts
 
     def _further_starts(self, starts, place, settings, seed):
-        """Those in a network of the target alone, which is pretrained when the first is wanted."""
-        if self.pretrain_alone is None:
+        """Those in another network, which is pretrained when the first is wanted."""
+        if self.pretrain_other is None:
             return
-        pretrained = self.pretrain_alone(settings, seed)
+        pretrained = self.pretrain_other(settings, seed)
         for start in place(pretrained, self.inits[-1:]):
             if not any(divide_alike(start.labels, other.labels) for other in starts):
                 yield start
@@ -144,7 +155,7 @@ class FineTuning:
             settings,
             seed=phase_seed(seed, "finetune"),
             description=description,
-            criterion=self.criterion,
+            criterion=self.make_criterion(follows_classes=network.follows_classes),
             labels=start.labels,
             init=start.init,
             has_source=network.has_source,

@@ -139,19 +139,22 @@ class Pretrained:
     Attributes
     ----------
     model : ClusteringModel
-        With a trained autoencoder; with centres if it is that of an earlier fit.
+        With a trained encoder; with centres if it is that of an earlier fit.
     history : list of dict
         Epochs of the pretraining.
     optimizer_state : dict of str to dict
         State of its optimiser, by parameter.
     has_source : bool or None
         Whether the source took part; None where there is none.
+    follows_classes : bool
+        Whether it has learned the source's classes in place of the reconstruction.
     """
 
     model: ClusteringModel
     history: list = field(default_factory=list)
     optimizer_state: dict = field(default_factory=dict)
     has_source: bool | None = None
+    follows_classes: bool = False
 
 
 def pretrain(
@@ -200,6 +203,8 @@ def pretrain(
     phase, description = "pretrain", "pretraining"
     if has_source is False:
         phase, description = "pretrain-target", "pretraining of the target"
+    if criterion is not None:
+        phase, description = "pretrain-classes", "pretraining on classes"
     net = PretrainingNet(
         model,
         **({} if criterion is None else {"criterion": criterion}),

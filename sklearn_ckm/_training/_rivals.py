@@ -45,8 +45,16 @@ class Start:
     @property
     def learned(self):
         """What an estimator tells of it; nothing where an earlier fit left the centres."""
-        told = {"init_": self.init, "source_in_pretraining_": self.pretrained.has_source}
-        return {} if self.init is None else {k: v for k, v in told.items() if v is not None}
+        if self.init is None:
+            return {}
+        if self.pretrained.has_source is None:
+            return {"init_": self.init}
+        follows_classes = self.pretrained.follows_classes
+        return {
+            "init_": self.init,
+            "pretraining_": "classification" if follows_classes else "reconstruction",
+            "source_in_pretraining_": self.pretrained.has_source,
+        }
 
     def take_up(self):
         """Give the model the state of this start."""
@@ -58,6 +66,8 @@ class Start:
 
     def __str__(self):
         network = " without the source" if self.pretrained.has_source is False else ""
+        if self.pretrained.follows_classes:
+            network = " in the network of the source's classes"
         return f"{self.init}{network}"
 
 

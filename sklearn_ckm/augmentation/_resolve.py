@@ -75,6 +75,24 @@ def resolve_augmentation(augmentation, input_shape):
     return augmentation
 
 
+def are_of_images(augmentation, input_shape):
+    """Whether views are of images, and not noise on numbers.
+
+    Parameters
+    ----------
+    augmentation : callable or None
+        As :func:`resolve_augmentation` returns it.
+    input_shape : tuple of int
+        ``(n_features,)`` or ``(channels, height, width)``.
+
+    Returns
+    -------
+    are_of_images : bool
+    """
+    is_image = len(input_shape) == 3
+    return is_image and augmentation is not None and not isinstance(augmentation, TableAugmentation)
+
+
 def check_views(augmentation, x, generator):
     """Try an augmentation on a few rows, before anything is trained.
 

@@ -222,7 +222,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         **BaseDeepClusterer._parameter_constraints,
         "lambda_classification": [Interval(Real, 0, None, closed="left")],
         "source_sampling": [StrOptions({"balanced", "natural"})],
-        "pretraining": [StrOptions({"reconstruction", "classification"})],
+        "pretraining": [StrOptions({"auto", "reconstruction", "classification"})],
         "source_in_pretraining": ["boolean", StrOptions({"auto"})],
         "source_in_finetuning": ["boolean"],
     }
@@ -246,7 +246,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         lambda_balance: float = 10.0,
         temperature: float | str = "auto",
         source_sampling: str = "balanced",
-        pretraining: str = "reconstruction",
+        pretraining: str = "auto",
         source_in_pretraining: bool | str = "auto",
         source_in_finetuning: bool = True,
         init: str = "auto",
@@ -363,24 +363,6 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
                 tunes_source=self.source_in_finetuning,
             )
         return self
-
-    def _check_pretraining(self, source_classes):
-        """Raise ``ValueError`` where the source cannot be what the network learns from."""
-        if self.pretraining == "reconstruction":
-            return
-        is_started = self.warm_start and hasattr(self, "_net")  # nothing is pretrained then
-        if not self.source_in_finetuning or not (is_started or self.source_in_pretraining):
-            raise ValueError(
-                "Expected the source in both phases for pretraining='classification', got "
-                f"source_in_pretraining={self.source_in_pretraining!r} and "
-                f"source_in_finetuning={self.source_in_finetuning!r}."
-            )
-        if len(source_classes) < 2:
-            raise ValueError(
-                "Expected a source with at least two labelled classes for "
-                f"pretraining='classification', got {len(source_classes)}. Label its rows, or set "
-                "pretraining='reconstruction'."
-            )
 
     def fit_predict(
         self,

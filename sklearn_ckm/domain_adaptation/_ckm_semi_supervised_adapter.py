@@ -202,6 +202,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         "lambda_kshot": [Interval(Real, 0, None, closed="left")],
         "unknown_label": "no_validation",
         "source_sampling": [StrOptions({"balanced", "natural"})],
+        "pretraining": [StrOptions({"auto", "reconstruction", "classification"})],
         "source_in_pretraining": ["boolean", StrOptions({"auto"})],
     }
 
@@ -222,6 +223,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         unknown_label: Any = "auto",
         temperature: float | str = "auto",
         source_sampling: str = "balanced",
+        pretraining: str = "auto",
         source_in_pretraining: bool | str = "auto",
         init: str = "auto",
         n_init: int = 1,
@@ -255,6 +257,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         self.unknown_label = unknown_label
         self.temperature = temperature
         self.source_sampling = source_sampling
+        self.pretraining = pretraining
         self.source_in_pretraining = source_in_pretraining
         self.init = init
         self.n_init = n_init
@@ -333,6 +336,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
             named = domains.target_classes
             n_clusters = self._check_n_clusters(named)
             self._check_same_classes(domains.source_classes)
+            self._check_pretraining(domains.source_classes)
             self._n_named = len(named)
             if n_clusters == "auto":
                 name_centers(named, len(named) + 1, self.unknown_label)  # refused before training

@@ -114,6 +114,29 @@ class DomainInputMixin:
                 f"continues, got {classes.tolist()}. Set warm_start=False."
             )
 
+    def _check_pretraining(self, source_classes):
+        """Raise ``ValueError`` where the source cannot be what the network learns from."""
+        if self.pretraining != "classification":
+            return
+        is_started = self.warm_start and hasattr(self, "_net")  # nothing is pretrained then
+        is_pretrained_on = is_started or self.source_in_pretraining
+        if not (is_pretrained_on and getattr(self, "source_in_finetuning", True)):
+            got = [
+                f"{name}={getattr(self, name)!r}"
+                for name in ("source_in_pretraining", "source_in_finetuning")
+                if hasattr(self, name)
+            ]
+            raise ValueError(
+                "Expected the source in both phases for pretraining='classification', got "
+                f"{' and '.join(got)}."
+            )
+        if len(source_classes) < 2:
+            raise ValueError(
+                "Expected a source with at least two labelled classes for "
+                f"pretraining='classification', got {len(source_classes)}. Label its rows, or set "
+                "pretraining='reconstruction'."
+            )
+
     def predict_source(self, X: ArrayLike) -> np.ndarray:
         """Classify rows with the source's classifier.
 

@@ -71,7 +71,8 @@ def nearest_centers(model):
 
 
 def left(epoch):
-    return epoch["consistency"] + epoch["balance"] + epoch.get("kshot", 0.0)
+    of_target = epoch["consistency"] + epoch["balance"] + epoch.get("kshot", 0.0)
+    return of_target + epoch.get("source_consistency", 0.0) + epoch.get("source_balance", 0.0)
 
 
 def assert_same_fit(first, second):
@@ -79,7 +80,7 @@ def assert_same_fit(first, second):
     assert_array_equal(first.cluster_centers_, second.cluster_centers_)
     assert_array_equal(first.transform(X_TGT), second.transform(X_TGT))
     assert first.history_ == second.history_
-    for name in ("init_", "source_in_pretraining_"):
+    for name in ("init_", "pretraining_", "source_in_pretraining_"):
         assert getattr(first, name, None) == getattr(second, name, None)
     assert (first.init_, first.stop_reason_) == (second.init_, second.stop_reason_)
 
