@@ -324,7 +324,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         if getattr(self, "pretraining", None) != "auto" or not self.source_in_pretraining:
             return False
         is_taught = data.y_source is not None and int(data.y_source.max()) > 0  # of two classes
-        is_taught = is_taught and criterion.lambda_classification > 0
+        is_taught = is_taught and criterion.lambda_classification + criterion.lambda_source > 0
         return is_taught and are_of_images(criterion.augmentation, self._input_shape)
 
     def _pretrain(
@@ -434,7 +434,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
 
     def _lambdas(self):
         """Weights of the joint loss; an estimator without a term has no parameter for it."""
-        terms = ("clustering", "classification", "kshot", "consistency", "balance")
+        terms = ("clustering", "classification", "kshot", "consistency", "balance", "source")
         names = [f"lambda_{term}" for term in terms]
         return {name: float(getattr(self, name, 0.0)) for name in names}
 

@@ -74,9 +74,7 @@ class JointCriterion(nn.Module):
     lambda_clustering : float
         Weight of the clustering term.
     lambda_classification : float, default=0.0
-        Weight of what the source's labels ask: the cross-entropy, and where the target takes part
-        in views, that the source's clusters agree within its classes and are balanced, with the
-        weights of the target's. Rows of one class are views of each other.
+        Weight of the source's cross-entropy.
     lambda_kshot : float, default=0.0
         Weight of the cross-entropy of the labelled target rows.
     augmentation : callable, default=None
@@ -86,6 +84,9 @@ class JointCriterion(nn.Module):
         Weight of the agreement of the target with its view.
     lambda_balance : float, default=0.0
         Weight of the balance of the clusters over the target and its view.
+    lambda_source : float, default=0.0
+        Weight, relative to the two before, of the same of the source's clusters, where rows of one
+        class are views of each other; only where the target takes part in views.
     starts_soft : bool, default=True
         Whether the temperature of both starts at a multiple of that of the centres, and the weight
         of the balance at one of its own.
@@ -105,6 +106,7 @@ class JointCriterion(nn.Module):
         augmentation=None,
         lambda_consistency=0.0,
         lambda_balance=0.0,
+        lambda_source=0.0,
         starts_soft=True,
         follows_classes=False,
     ):
@@ -117,6 +119,7 @@ class JointCriterion(nn.Module):
         object.__setattr__(self, "augmentation", augmentation)
         self.lambda_consistency = lambda_consistency
         self.lambda_balance = lambda_balance
+        self.lambda_source = lambda_source
         self.starts_soft = starts_soft
         self.follows_classes = follows_classes
 
@@ -153,11 +156,11 @@ class JointCriterion(nn.Module):
             loss = loss + self.lambda_consistency * terms["consistency"]
             weight = self.lambda_balance * self._early_factor(_FIRST_BALANCE, progress)
             loss = loss + weight * terms["balance"]
-            if self.lambda_classification and batch.y is not None:
+            if self.lambda_source and batch.y is not None:
                 terms.update(self._class_consistency(z_source, batch.y, model.centers, progress))
                 asked = self.lambda_consistency * terms["source_consistency"]
                 asked = asked + weight * terms["source_balance"]
-                loss = loss + self.lambda_classification * asked
+                loss = loss + self.lambda_source * asked
         if model.classifier is not None and batch.y is not None:
             terms["classification"] = classification_loss(
                 model.classifier(z_source).float(), batch.y

@@ -221,6 +221,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     _parameter_constraints: dict = {
         **BaseDeepClusterer._parameter_constraints,
         "lambda_classification": [Interval(Real, 0, None, closed="left")],
+        "lambda_source": [Interval(Real, 0, None, closed="left")],
         "source_sampling": [StrOptions({"balanced", "natural"})],
         "pretraining": [StrOptions({"auto", "reconstruction", "classification"})],
         "source_in_pretraining": ["boolean", StrOptions({"auto"})],
@@ -244,6 +245,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         lambda_classification: float = 1.0,
         lambda_consistency: float = 10.0,
         lambda_balance: float = 10.0,
+        lambda_source: float = 1.0,
         temperature: float | str = "auto",
         source_sampling: str = "balanced",
         pretraining: str = "auto",
@@ -277,6 +279,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         self.lambda_classification = lambda_classification
         self.lambda_consistency = lambda_consistency
         self.lambda_balance = lambda_balance
+        self.lambda_source = lambda_source
         self.temperature = temperature
         self.source_sampling = source_sampling
         self.pretraining = pretraining

@@ -199,6 +199,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         **BaseDeepClusterer._parameter_constraints,
         "n_clusters": [*BaseDeepClusterer._parameter_constraints["n_clusters"], None],
         "lambda_classification": [Interval(Real, 0, None, closed="left")],
+        "lambda_source": [Interval(Real, 0, None, closed="left")],
         "lambda_kshot": [Interval(Real, 0, None, closed="left")],
         "unknown_label": "no_validation",
         "source_sampling": [StrOptions({"balanced", "natural"})],
@@ -220,6 +221,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         lambda_kshot: float = 1.0,
         lambda_consistency: float = 10.0,
         lambda_balance: float = 10.0,
+        lambda_source: float = 1.0,
         unknown_label: Any = "auto",
         temperature: float | str = "auto",
         source_sampling: str = "balanced",
@@ -254,6 +256,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         self.lambda_kshot = lambda_kshot
         self.lambda_consistency = lambda_consistency
         self.lambda_balance = lambda_balance
+        self.lambda_source = lambda_source
         self.unknown_label = unknown_label
         self.temperature = temperature
         self.source_sampling = source_sampling

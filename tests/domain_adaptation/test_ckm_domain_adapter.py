@@ -414,25 +414,29 @@ def test_loss_without_views_is_the_weighted_sum_of_its_terms(lambdas):
         assert record["loss"] == pytest.approx(expected, rel=1e-5)
 
 
-VIEW_WEIGHTS = [(0.1, 1.0, 10.0, 10.0), (2.0, 0.3, 0.5, 0.0), (0.2, 2.0, 5.0, 7.0), (0, 0, 0, 3.0)]
+VIEW_WEIGHTS = [  # of the source at last
+    (0.1, 1.0, 10.0, 10.0, 1.0),
+    (2.0, 0.3, 0.5, 0.2, 2.0),
+    (0.2, 2.0, 5.0, 7.0, 0.0),
+    (0, 0, 0, 3.0, 0.3),
+]
 
 
 def assert_loss_is_the_weighted_sum(weights, **params):
-    """What the labels of the source ask of its clusters has their weight too."""
-    terms = ("clustering", "classification", "consistency", "balance")
+    terms = ("clustering", "classification", "consistency", "balance", "source")
     model = adapter(**{f"lambda_{t}": w for t, w in zip(terms, weights, strict=True)}, **params)
-    clustering, classification, consistency, balance = weights
+    clustering, classification, consistency, balance, source = weights
     for i, record in enumerate(model.fit(X_SRC, Y_SRC, X_tgt=X_TGT).history_[3:]):
         early = early_balance(i, model.max_epochs)
-        names = {f"source_{term}" for term in terms[2:]} & set(record)
-        assert len(names) == (2 if classification else 0)
-        of_target = consistency * record["consistency"] + balance * early * record["balance"]
-        of_source = record["classification"]
-        if names:
-            of_source += consistency * record["source_consistency"]
-            of_source += balance * early * record["source_balance"]
+        of_domains = [(1.0, "")]
+        if source:
+            of_domains.append((source, "source_"))
+        assert ("source_balance" in record) == ("source_consistency" in record) == (source > 0)
         expected = record.get("reconstruction", 0.0) + clustering * record["clustering"]
-        expected += of_target + classification * of_source
+        expected += classification * record["classification"]
+        for weight, domain in of_domains:
+            expected += weight * consistency * record[f"{domain}consistency"]
+            expected += weight * balance * early * record[f"{domain}balance"]
         assert record["loss"] == pytest.approx(expected, rel=1e-5)
 
 

@@ -100,7 +100,9 @@ ONE_NETWORK, WITHOUT_SOURCE, WITH_CLASSES = [True], [True, False], [True, "class
         ({"pretraining": "classification"}, ["classes"]),
         ({"source_in_pretraining": False}, [False]),
         ({"source_in_finetuning": False}, WITHOUT_SOURCE),
-        ({"lambda_classification": 0.0}, WITHOUT_SOURCE),
+        ({"lambda_classification": 0.0, "lambda_source": 0.0}, WITHOUT_SOURCE),
+        ({"lambda_classification": 0.0}, WITH_CLASSES),
+        ({"lambda_source": 0.0}, WITH_CLASSES),
         ({"augmentation": TableAugmentation()}, WITHOUT_SOURCE),
         ({"augmentation": None}, ONE_NETWORK),
         ({"init": "k-means"}, ONE_NETWORK),
@@ -163,10 +165,8 @@ def classes_win(**params):
 def test_fit_in_which_classes_win_is_that_of_their_network():
     model = classes_win()
     seed = model.random_state
-    alone = make_adapter(
-        pretraining="reconstruction", source_in_pretraining=True, random_state=seed
-    )
-    assert left(model) < left(alone)
+    alone = {"pretraining": "reconstruction", "source_in_pretraining": True}
+    assert left(model) < left(make_adapter(**alone, random_state=seed))
     assert_same_fit(model, make_adapter(**CLASSES, random_state=seed))
 
 
