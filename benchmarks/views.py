@@ -4,9 +4,10 @@ A few questions, one CSV. ``accuracy``: the defaults on every pair, without labe
 class, on up to 10,000 images of either domain, and on 500 of the target. ``ablation``: one part
 changed at a time, on 2,000 and on 1,000 images of either domain. ``source``: the target alone
 against the target with the source, for targets of several sizes. ``misuse``: targets and settings
-that the method does not expect. ``one network``: all of this with the starts in the network of both
-domains alone; ``one start``: with k-means in it as the only start. ``source classes``: a network
-that learns the source's classes first, on a pair with photos behind both domains and on one
+that the method does not expect. ``of the target``: all of this with networks that reconstruct, and
+nothing asked of the source's clusters; ``one network``: of these starts, those in the network of
+both domains alone; ``one start``: with k-means in it as the only start. ``source classes``: a
+network that learns the source's classes first, on a pair with photos behind both domains and on one
 without. Classes and test splits are those of table1.py (but in ``misuse``); a run draws its rows
 anew and seeds everything. Accuracy is that of the last epoch, never of the best one. Rows are
 written as they end: an interrupted script resumes.
@@ -46,6 +47,7 @@ PHASES = "pretrain_epochs", "max_epochs"
 EPOCHS = {name: ConcreteKMeans().get_params()[name] for name in PHASES}
 SETTINGS = json.dumps({"n_pixels": N_PIXELS, **EPOCHS}, sort_keys=True)
 MILESTONES = 0.95, 0.98  # accuracies whose first epoch is noted
+SCORES = "consistency", "balance", "source_consistency", "source_balance"  # need no target label
 N_BINS = 15  # of the calibration error
 SMALL, N_SOURCE_OF_SMALL = 1000, 2000  # targets below have a source of that many rows
 
@@ -67,6 +69,12 @@ class Arm:
         given = {"init", "source_in_pretraining", "augmentation"} & set(self.params)
         return not given and not self.n_shots
 
+    def less(self, params):
+        """Another one, with such of these parameters as there are for it."""
+        if not self.has_source:
+            params = {"init": params["init"]}
+        return replace(self, params={**self.params, **params})
+
     def key(self):
         """Text of what makes it another arm."""
         plain = vars(Arm())
@@ -76,6 +84,7 @@ class Arm:
 
 
 DEFAULT = Arm()
+OF_TARGET = {"lambda_source": 0.0, "pretraining": "reconstruction"}
 SHORT_STARTS = {"n_init": 3, "pretrain_epochs": 20, "max_epochs": 40}  # about as long
 PARTS = {
     "accuracy": {
@@ -90,11 +99,14 @@ PARTS = {
         "no consistency": Arm({"lambda_consistency": 0.0}),
         "no balance": Arm({"lambda_balance": 0.0}),
         "no clustering term": Arm({"lambda_clustering": 0.0}),
-        "no source labels": Arm({"lambda_classification": 0.0}),
+        "nothing asked of the source's clusters": Arm({"lambda_source": 0.0}),
+        "no network of the source's classes": Arm({"pretraining": "reconstruction"}),
+        "neither": Arm(OF_TARGET),
+        "no source labels": Arm({**OF_TARGET, "lambda_classification": 0.0}),
         "no source": Arm(has_source=False),
         "no pretraining": Arm({"pretrain_epochs": 0}),
-        "one network": Arm({"source_in_pretraining": True}),
-        "one start": Arm({"init": "k-means"}),
+        "neither, one network": Arm({**OF_TARGET, "source_in_pretraining": True}),
+        "neither, one start": Arm({**OF_TARGET, "init": "k-means"}),
         "code of 64": Arm({"n_components": 64}),
     },
     "source": {
@@ -116,27 +128,32 @@ PARTS = {
 }
 SOURCE_CLASSES = {
     "defaults": DEFAULT,
+    "networks that reconstruct": Arm(OF_TARGET),
     "target alone": Arm(has_source=False),
     'pretraining="classification"': Arm({"pretraining": "classification"}),
 }
-FEWER_STARTS = {
-    "one network": {"source_in_pretraining": True},
-    "one start": {"init": "k-means"},
+LESS = {
+    "of the target": OF_TARGET,
+    "one network": {**OF_TARGET, "source_in_pretraining": True},
+    "one start": {**OF_TARGET, "init": "k-means"},
 }
 _first = {}  # parts share arms
 for _arms in PARTS.values():
     for _name, _arm in _arms.items():
         _first.setdefault(_arm.key(), (_name, _arm))
-for _part, _params in FEWER_STARTS.items():
-    PARTS[_part] = {
-        name: replace(arm, params={**arm.params, **_params})
-        for name, arm in _first.values()
-        if arm.has_rivals and (arm.has_source or _part == "one start")
-    }
+for _part, _params in LESS.items():
+    _less = {}  # some are the same with less
+    for _name, _arm in _first.values():
+        if not (_arm.has_rivals or (_part == "of the target" and _arm.n_shots)):
+            continue
+        if _arm.has_source or _part == "one start":
+            _less.setdefault(_arm.less(_params).key(), (_name, _arm.less(_params)))
+    PARTS[_part] = dict(_less.values())
 PARTS["source classes"] = SOURCE_CLASSES
 SIZES = {
     "accuracy": (10_000, 2000, 500),
     "ablation": (2000, 1000),
+    "of the target": (10_000, 2000, 1000, 500, 200),
     "one network": (10_000, 2000, 1000, 500, 200),
     "one start": (10_000, 2000, 1000, 500, 200),
     "source": (200, 500, 2000, 10_000),
@@ -270,10 +287,11 @@ def fit_and_score(task, arm, run):
         row[f"epochs_to_{milestone:.0%}"] = reached[0] if reached else ""
     last = tuned[-1]
     row["smallest_share"] = round(last["min_cluster_fraction"], 4)
-    for term in ("consistency", "balance"):  # of no label; do they tell good fits from poor ones?
-        row[term] = round(last.get(term, float("nan")), 4)
+    for term in SCORES:
+        row[term] = round(last[term], 4) if term in last else ""
     row["stop_reason"] = model.stop_reason_
     row["init"] = model.init_
+    row["pretraining"] = getattr(model, "pretraining_", "")
     row["source_in_pretraining"] = getattr(model, "source_in_pretraining_", "")
     row["n_source"] = len(task.X_src) if arm.has_source else 0
     row["seconds"] = round(seconds, 1)
@@ -307,8 +325,8 @@ def best_of_starts(rows, n_starts=3):
     scores by which an estimator chooses among starts counts. NaN where there are fewer rows than
     that, or they have no score.
     """
-    scores = [float(row["consistency"]) + float(row["balance"]) for row in rows]
-    if len(rows) < n_starts or np.isnan(scores).any():
+    scores = [sum(float(row[term] or 0) for term in SCORES) for row in rows if row["consistency"]]
+    if len(rows) < n_starts or len(scores) < len(rows) or np.isnan(scores).any():
         return float("nan")
     choices = combinations(range(len(rows)), n_starts)
     chosen = [min(choice, key=scores.__getitem__) for choice in choices]

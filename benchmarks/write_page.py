@@ -30,9 +30,12 @@ VIEWS = ROOT / "docs" / "views.rst"
 VIEWS_TITLES = {
     "accuracy": "The defaults, at most {size} target images and {n_source} of the source",
     "ablation": "One part changed at a time, at most {size} images of either domain",
-    "one network": "With one network, pretrained on both domains, at most {size} target images and"
-    " {n_source} of the source",
-    "one start": "With one start, at most {size} target images and {n_source} of the source",
+    "of the target": "With networks that reconstruct, and nothing asked of the source's clusters:"
+    " at most {size} target images and {n_source} of the source",
+    "one network": "Of these, with one network, pretrained on both domains: at most {size} target"
+    " images and {n_source} of the source",
+    "one start": "Of these, with one start: at most {size} target images and {n_source} of the"
+    " source",
     "source": "With the source and without, {size} target images and {n_source} of the source"
     " (the target alone has as many updates, in more epochs)",
     "source classes": "A network that learns the source's classes first, at most {size} target"
@@ -233,7 +236,7 @@ def make_views(text):
                 for name, mine in views.of_arms(rows, part, pair, size)
             ]
             n_arms = len({name for _, name, *_ in lines})
-            is_of_defaults = part in ("accuracy", *views.FEWER_STARTS)
+            is_of_defaults = part in ("accuracy", *views.LESS)
             if n_arms > 1 or (lines and is_of_defaults):  # a comparison needs two
                 header = ["data", "", "accuracy", "worst", "best of 3", "calibration error", "runs"]
                 n_source = views.n_source_of(size)

@@ -191,10 +191,14 @@ def test_best_of_starts_is_chosen_by_the_score_and_not_by_the_accuracy(load):
     module = load("views")
     values = [(0.9, 0.1, 0.1), (0.5, 0.05, 0.05), (0.7, 0.2, 0.2), (0.8, 0.3, 0.3)]
     names = "accuracy", "consistency", "balance"
-    rows = [dict(zip(names, map(str, row), strict=True)) for row in values]
+    no_source = {"source_consistency": "", "source_balance": ""}
+    rows = [{**no_source, **dict(zip(names, map(str, row), strict=True))} for row in values]
     # of the four choices of three, the three with the second row take it, the other the first
     assert module.best_of_starts(rows, 3) == pytest.approx((3 * 50 + 90) / 4)
     assert module.best_of_starts(rows[:3], 3) == pytest.approx(50)
     assert np.isnan(module.best_of_starts(rows[:2], 3))
-    rows[0]["consistency"] = "nan"
-    assert np.isnan(module.best_of_starts(rows, 3))
+    rows[1]["source_balance"] = "0.45"  # now the first has less
+    assert module.best_of_starts(rows[:3], 3) == pytest.approx(90)
+    for unknown in ("nan", ""):
+        rows[0]["consistency"] = unknown
+        assert np.isnan(module.best_of_starts(rows, 3))
