@@ -108,13 +108,14 @@ for _name in (
     "CKM-UDA",
 ):
     METHODS[_name].selection = (_name, METHODS[_name])  # each with its own lambda 1
+OF_TARGET = {"lambda_source": 0.0, "pretraining": "reconstruction"}  # views of the target alone
 for _name, _params in (
     ("CKM-UDA with views", {"init": "k-means"}),
     ("CKM-UDA with views and three starts", {}),
 ):
     METHODS[_name] = Deep(
         CKMDomainAdapter,
-        {"augmentation": "auto", **_params},
+        {"augmentation": "auto", **OF_TARGET, **_params},
         selection=METHODS["CKM-UDA"].selection,
     )
 

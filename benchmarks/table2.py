@@ -108,7 +108,7 @@ METHODS = {
     "CKM-UDA, named afterwards": NamedAfterwards(),
     "CKM-SSDA": FewShot(CKMSemiSupervisedAdapter, selection=CKM_UDA),
     "CKM-SSDA with views": FewShot(
-        CKMSemiSupervisedAdapter, {"augmentation": "auto"}, selection=CKM_UDA
+        CKMSemiSupervisedAdapter, {"augmentation": "auto", **table1.OF_TARGET}, selection=CKM_UDA
     ),
 }
 

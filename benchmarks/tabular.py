@@ -99,8 +99,9 @@ METHODS = {
     "CKM, target alone, without views": alone(augmentation=None),
     "CKM-UDA, without views": with_source(augmentation=None),
     "ConcreteKMeans, one start": alone(init="k-means"),
-    "CKMDomainAdapter, one start": with_source(init="k-means"),
-    "CKMDomainAdapter, one network": with_source(source_in_pretraining=True),
+    "CKMDomainAdapter, one start": with_source(init="k-means", lambda_source=0.0),
+    "CKMDomainAdapter, one network": with_source(source_in_pretraining=True, lambda_source=0.0),
+    "CKMDomainAdapter, lambda_source=0": with_source(lambda_source=0.0),
     "ConcreteKMeans, defaults": alone(),
     "CKMDomainAdapter, defaults": with_source(),
 }
