@@ -296,6 +296,8 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
         other = None
         if tries_classes:
             other = partial(pretrain, follows_classes=True)
+            if self.memory is not None and self.random_state is not None:  # raises before training
+                hash_fit({}, {"augmentation": criterion.augmentation}, parameter="memory")
         elif getattr(self, "source_in_pretraining", None) == "auto" and not self._follows_classes:
             other = partial(pretrain, is_alone=True)
         return FineTuning(

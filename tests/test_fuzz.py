@@ -62,7 +62,7 @@ def rows(draw, n_features, sizes=(1, 2, 3, 5, 17, 64, 300, 2000)):
 def calls(draw):
     """An estimator and what its fit is called with."""
     kind = draw(st.sampled_from([ConcreteKMeans, CKMDomainAdapter, CKMSemiSupervisedAdapter]))
-    n_features = draw(st.sampled_from([1, 2, 6]))
+    n_features = draw(st.sampled_from([1, 2, 6, 64]))
     params = {
         "n_clusters": draw(st.integers(1, 4)),
         "n_components": draw(st.sampled_from([1, 2, 4])),
@@ -78,14 +78,17 @@ def calls(draw):
     }
     if params["batch_size"] == 1:  # thousands of batches teach nothing more than a few
         params["pretrain_epochs"] = 0
+    if n_features == 64:
+        params["image_shape"] = (1, 8, 8)
     if draw(st.integers(0, 3)) == 0:
         params["lr"] = draw(st.sampled_from([1e-30, 1.0, 1e30]))
     X_tgt = draw(rows(n_features))
     if kind is ConcreteKMeans:
         return kind(**params), (X_tgt,), {}
     params["source_in_pretraining"] = draw(st.sampled_from(["auto", "auto", True, False]))
-    if kind is CKMDomainAdapter:
-        params["pretraining"] = draw(st.sampled_from(["reconstruction", "classification"]))
+    kinds = ["auto", "auto", "reconstruction", "classification"]
+    params["pretraining"] = draw(st.sampled_from(kinds))
+    params["lambda_source"] = draw(st.sampled_from([0.0, 1.0]))
     X_src = draw(rows(n_features))
     name = LABELS[draw(st.sampled_from(sorted(LABELS)))]
     rng = np.random.default_rng(0)

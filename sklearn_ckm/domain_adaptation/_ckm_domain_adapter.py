@@ -22,9 +22,9 @@ from ._domain_input import DomainInputMixin
 class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     """Cluster a target domain with what a labelled source domain of other classes teaches.
 
-    An autoencoder is pretrained on both domains (or the target, see `source_in_pretraining`);
-    k-means places centres among the target's embeddings; then one sum is minimised over encoder,
-    decoder, centres and a classifier of the source's classes:
+    An autoencoder is pretrained on both domains (or otherwise, see `pretraining`); k-means places
+    centres among the target's embeddings; then one sum is minimised over encoder, decoder, centres
+    and a classifier of the source's classes:
 
     .. math:: L_{AE}(X_s \\cup X_t) + \\lambda_1 L_{CKM}(X_t) + \\lambda_2 L_{CE}(X_s, y_s).
 
@@ -47,8 +47,8 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         comparison.
     augmentation : {"auto", "affine", "affine-color", "noise"}, callable or None, default="auto"
         Views of the rows in the fine-tuning, as in :class:`~sklearn_ckm.ConcreteKMeans`, and of the
-        source's in the pretraining where `pretraining` reads its labels. None leaves views out, as
-        the paper does.
+        source's in the pretraining where that reads its labels (`pretraining`). None leaves views
+        out, as the paper does.
     lambda_clustering : float, default=0.1
         Weight of the clustering term (lambda 1). All terms are means over samples of sums over
         features.
@@ -56,40 +56,43 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Weight of the source's cross-entropy in nats (lambda 2).
     lambda_consistency : float, default=10.0
         Weight of the agreement of the target's rows with their views, in nats. Not used without
-        views. Also that of the agreement within the source's classes (`pretraining`).
+        views.
     lambda_balance : float, default=10.0
         Weight of the divergence of the clusters' mean probabilities in a batch from equal shares,
         in nats; three times as strong at first. Much below `lambda_consistency`, clusters fall
-        empty; much above, unequal classes are cut to equal shares. Not used without views. Also
-        that of the source's clusters (`pretraining`).
+        empty; much above, unequal classes are cut to equal shares. Not used without views.
+    lambda_source : float, default=1.0
+        Weight of what the source's labels ask of its clusters: consistency, where rows of one class
+        are views of each other, and balance. It multiplies `lambda_consistency` and
+        `lambda_balance`. What varies within the source's classes shall not divide the target.
+        Not used without views, nor without labels.
     temperature : "auto" or float, default="auto"
         Scale T of the logits, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     source_sampling : {"balanced", "natural"}, default="balanced"
         ``"balanced"`` draws every source class equally often in fine-tuning, ``"natural"`` as
         often as it occurs.
-    pretraining : {"reconstruction", "classification"}, default="reconstruction"
+    pretraining : {"auto", "reconstruction", "classification"}, default="auto"
         What the network learns before there are centres. ``"classification"``: to tell the source's
-        classes apart, on views; neither unlabelled rows nor the target take part. The fine-tuning
-        leaves the reconstruction out as well, and with views asks consistency and balance of the
-        source too, where rows of one class are views of each other: what varies within the source's
-        classes shall not divide the target. The temperature is then fitted once, as the centres
-        start; a number of one's own easily has the wrong scale here, and the fit may end as
-        "collapsed". For domains that vary alike, see Notes.
+        classes apart, on views; neither unlabelled rows nor the target take part, and the
+        fine-tuning leaves the reconstruction out as well. The temperature is then fitted once, as
+        the centres start; a number of one's own easily has the wrong scale here, and the fit may
+        end as "collapsed". ``"auto"``: the reconstruction, and on images with views, where starts
+        compete (`init`) and the source has two labelled classes or more, another network that
+        learns these classes. See Notes.
     source_in_pretraining : "auto" or bool, default="auto"
         Whether the network is pretrained on the source too, or on the target alone, with as many
-        updates. ``"auto"``: on both, and where starts compete (`init`) another one on the target
-        alone, so that a source that spoils the embedding need not be followed.
-        ``n_clusters="auto"`` counts in the first. With ``pretraining="classification"`` there is
-        no other network.
+        updates. ``"auto"``: on both, and where starts compete and no network learns the source's
+        classes (`pretraining`), another one on the target alone, so that a source that spoils the
+        embedding need not be followed. ``n_clusters="auto"`` counts in the first.
     source_in_finetuning : bool, default=True
         Whether the source takes part in the fine-tuning. False uses it for the pretraining alone
         and reads no label at all; fine-tuning then minimises reconstruction and clustering of the
         target. With ``augmentation=None`` it is "Src + Targ Clustering" of the paper's comparison.
     init : {"auto", "k-means", "whitened-k-means"}, default="auto"
         How the centres start, as in :class:`~sklearn_ckm.ConcreteKMeans`. Where starts compete,
-        with ``"auto"``, a third one does so too, unless the first two divide the rows alike: the
-        whitened one in a network of its own, pretrained on the target alone
-        (`source_in_pretraining`).
+        with ``"auto"``, a third one does so too, the whitened one in a network of its own: that of
+        the source's classes (`pretraining`) or, unless the first two divide the rows alike, of the
+        target alone (`source_in_pretraining`).
     n_init : int, default=1
         Starts from new weights, each of which runs both phases; the one that needs no label to be
         called the best is kept, as in :class:`~sklearn_ckm.ConcreteKMeans`.
@@ -116,7 +119,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Arithmetic of the network in training.
     memory : str or joblib.Memory, default=None
         Where to keep pretrained networks, which depend neither on the lambdas nor on `n_clusters`;
-        those that read the source's labels (`pretraining`) depend on `augmentation` and
+        those that learn the source's classes (`pretraining`) depend on `augmentation` and
         `source_sampling` too, and an augmentation must then be one that can be hashed. Not used
         when `random_state` is None. A user's encoder, optimiser and callbacks are known by the
         source of their classes: empty the folder after editing what these call. In a pretraining
@@ -126,8 +129,8 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     warm_start : bool, default=False
         Whether a further ``fit`` skips the pretraining and trains on from the last one: network,
         centres and input scale stay, `encoder`, `init`, `n_init` and `source_in_pretraining` are
-        not read, and `pretraining` for the terms of the fine-tuning alone (a decoder that was not
-        trained starts anew).
+        not read, and `pretraining` tells the terms of the fine-tuning alone: ``"auto"`` has those
+        of the network at hand (with others, a decoder that was not trained starts anew).
     callbacks : list, default=None
         skorch callbacks, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     verbose : int, default=0
@@ -152,8 +155,10 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Classes of the source, sorted; empty where no source row was labelled.
     init_ : str
         ``"k-means"`` or ``"whitened-k-means"``: the start that the fit went on from.
+    pretraining_ : str
+        ``"reconstruction"`` or ``"classification"``: what the network of that start has learned.
     source_in_pretraining_ : bool
-        Whether the network of that start was pretrained on the source too.
+        Whether that was pretrained on the source too.
     init_scores_ : ndarray of shape (n_ended,)
         Label-free score of each start that ended, where there are several; higher is better, minus
         infinity where a further one diverged.
@@ -163,8 +168,8 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Epochs of fine-tuning.
     history_ : list of dict
         One dict per epoch, as in :class:`~sklearn_ckm.ConcreteKMeans`, with the further loss term
-        ``classification``; with ``pretraining="classification"`` without ``reconstruction``, and
-        with views with ``source_consistency`` and ``source_balance``.
+        ``classification`` and, with views, ``source_consistency`` and ``source_balance``; without
+        ``reconstruction`` where the network learns the source's classes.
     stop_reason_ : {"max_epochs", "converged", "callback", "interrupted", "collapsed"}
         Why training ended; the last two come with a ``ConvergenceWarning``. An interrupt (Ctrl-C)
         in the fine-tuning or after it leaves the model of the last whole epoch, one before that no
@@ -191,9 +196,13 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     *What the source teaches.* An autoencoder keeps whatever varies, and views make only that
     unimportant which they change: where photos lie behind the digits of both domains, or letters
     have any colour, the clusters are backgrounds or hues. If the source's classes vary in the same
-    way, its labels tell so, and ``pretraining="classification"`` learns it [2]_. It cannot help
-    where the source does not vary so, and it costs what the target's classes need and the source's
-    do not. A module with batch statistics has seen the source alone when centres are placed.
+    way, its labels tell so: to the clusters by `lambda_source`, as similar pairs [3]_, and to the
+    network by learning the classes first [2]_. The latter cannot help where the source does not
+    vary so, has few rows or few classes, and costs what the target's classes need and the source's
+    do not; so it competes, and the start that leaves the least of consistency and balance, of both
+    domains, goes on. On tables autoencoders were better, and none learns the classes unless asked
+    to. A module with batch statistics has seen the source alone when centres are placed in such a
+    network.
 
     *Differences from the paper.* Algorithm 1 prints the clustering term on the source and leaves
     the cross-entropy out of the encoder's update; Eq. 4 and the text decide otherwise, and so does
@@ -206,6 +215,8 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
        ICASSP 2020, Eq. 4 and Algorithm 1.
     .. [2] K. Han, A. Vedaldi, A. Zisserman. Learning to Discover Novel Visual Categories via Deep
        Transfer Clustering. ICCV 2019 (labelled classes teach the features first).
+    .. [3] Y.-C. Hsu, Z. Lv, Z. Kira. Learning to Cluster in Order to Transfer Across Domains and
+       Tasks. ICLR 2018.
 
     Examples
     --------
@@ -339,8 +350,8 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         ValueError
             If a domain is empty, the target has fewer rows than clusters, the domains' images
             differ in shape, dtype or range, both `X_tgt` and `sample_domain` are given, training
-            diverges, or ``pretraining="classification"`` has no two labelled classes to tell apart
-            or lacks the source in a phase.
+            diverges, ``pretraining="classification"`` has no two labelled classes to tell apart or
+            lacks the source in a phase, or something that `memory` depends on cannot be hashed.
         TypeError
             If the labels are of mixed types.
         OSError

@@ -23,9 +23,9 @@ from ._target_classifier import TargetClassifierMixin
 class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
     """Classify a target domain from a few labels, with a labelled source of other classes.
 
-    An autoencoder is pretrained on both domains (or the target, see `source_in_pretraining`); the
-    centres start at the class means of the labelled target rows; then one sum is minimised over
-    encoder, decoder, centres and a classifier of the source's classes:
+    An autoencoder is pretrained on both domains (or otherwise, see `pretraining`); the centres
+    start at the class means of the labelled target rows; then one sum is minimised over encoder,
+    decoder, centres and a classifier of the source's classes:
 
     .. math:: L_{AE}(X_s \\cup X_t) + \\lambda_1 L_{CKM}(X_t) + \\lambda_2 L_{CE}(X_s, y_s)
               + \\lambda_3 L_{kshot}(X_t^l, y_t^l).
@@ -67,6 +67,8 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         Weight of the divergence of the clusters' mean probabilities in a batch from equal shares,
         in nats; three times as strong at first. Much below `lambda_consistency`, clusters fall
         empty; much above, unequal classes are cut to equal shares. Not used without views.
+    lambda_source : float, default=1.0
+        Weight of what the source's labels ask of its clusters, as in :class:`CKMDomainAdapter`.
     unknown_label : object, default="auto"
         Name of the rows at unnamed centres, if there are any; no labelled row may carry it.
         ``"auto"`` is -1 for numeric classes and ``"unknown"`` for others.
@@ -75,11 +77,15 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
     source_sampling : {"balanced", "natural"}, default="balanced"
         ``"balanced"`` draws every source class equally often in fine-tuning, ``"natural"`` as
         often as it occurs.
+    pretraining : {"auto", "reconstruction", "classification"}, default="auto"
+        What the network learns before there are centres, as in :class:`CKMDomainAdapter`. The
+        labelled target rows have no part in it.
     source_in_pretraining : "auto" or bool, default="auto"
         Whether the network is pretrained on the source too, as in :class:`CKMDomainAdapter`.
     init : {"auto", "k-means", "whitened-k-means"}, default="auto"
         How the centres without a labelled row start, as in :class:`CKMDomainAdapter`; the others
-        start at the means of their classes' rows. Where all have labels, there is one start.
+        start at the means of their classes' rows. Where all have labels, there is one start in a
+        network, and networks compete on images alone (`pretraining`).
     n_init : int, default=1
         Starts from new weights, each of which runs both phases, of which the best is kept, as in
         :class:`~sklearn_ckm.ConcreteKMeans`; with views, the loss of the labelled target rows
@@ -107,15 +113,14 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
     precision : {"float32", "bfloat16"}, default="float32"
         Arithmetic of the network in training.
     memory : str or joblib.Memory, default=None
-        Where to keep pretrained autoencoders, which depend neither on the lambdas nor on
-        the labels; :class:`~sklearn_ckm.CKMDomainAdapter` shares them, and its notes on the
-        parameter hold here too.
+        Where to keep pretrained networks, which depend neither on the lambdas nor on the target's
+        labels; :class:`~sklearn_ckm.CKMDomainAdapter` shares them, and its notes on the parameter
+        hold here too.
     checkpoint : str or path, default=None
         Folder from which a broken fit goes on, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     warm_start : bool, default=False
         Whether a further ``fit`` skips the pretraining and trains on from the last one: network,
-        centres and input scale stay, `encoder`, `init`, `n_init` and `source_in_pretraining` are
-        not read.
+        centres and input scale stay, and what is not read is as in :class:`CKMDomainAdapter`.
     callbacks : list, default=None
         skorch callbacks, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     verbose : int, default=0
@@ -141,8 +146,10 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
     init_ : str
         ``"k-means"`` or ``"whitened-k-means"``: how the centres without a labelled row started, in
         the start that the fit went on from.
+    pretraining_ : str
+        ``"reconstruction"`` or ``"classification"``: what the network of that start has learned.
     source_in_pretraining_ : bool
-        Whether the network of that start was pretrained on the source too.
+        Whether that was pretrained on the source too.
     init_scores_ : ndarray of shape (n_ended,)
         Score by which the start was chosen (`n_init`), of each that ended, where there are several;
         higher is better, minus infinity where a further one diverged.
@@ -151,9 +158,8 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
     n_iter_ : int
         Epochs of fine-tuning.
     history_ : list of dict
-        One dict per epoch, as in :class:`~sklearn_ckm.ConcreteKMeans`, with the further loss terms
-        ``classification`` and ``kshot``. The latter's part of the gradient of the centres counts
-        as indirect.
+        One dict per epoch, as in :class:`CKMDomainAdapter`, with the further loss term ``kshot``,
+        whose part of the gradient of the centres counts as indirect.
     stop_reason_ : {"max_epochs", "converged", "callback", "interrupted", "collapsed"}
         Why training ended; the last two come with a ``ConvergenceWarning``. An interrupt (Ctrl-C)
         in the fine-tuning or after it leaves the model of the last whole epoch, one before that no
@@ -320,7 +326,9 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         ValueError
             If no target row is labelled, a labelled class has the name `unknown_label`, a domain is
             empty, the domains' images differ in shape, dtype or range, both `X_tgt` and
-            `sample_domain` are given, or training diverges.
+            `sample_domain` are given, training diverges, ``pretraining="classification"`` has no
+            two labelled classes to tell apart or lacks the source, or something that `memory`
+            depends on cannot be hashed.
         TypeError
             If the labels are of mixed types.
         OSError
