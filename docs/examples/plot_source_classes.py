@@ -33,10 +33,10 @@ X_src, y_src = X[is_source], y[is_source]
 X_tgt, y_tgt = X[~is_source], y[~is_source]
 
 # %%
-# The target alone, and with the help of the source, whose classes a network learns first. By default
-# that network competes with one that reconstructs the images, and the adapter keeps the one with
-# clusters in which views of a digit agree, and digits of one class of the source as well; no label of
-# the target takes part. Here it would be kept; to save time, it is the only one.
+# The target alone, and with the help of the source, whose classes a network learns first. By
+# default that network competes with one that reconstructs the images, and the adapter keeps the one
+# with clusters in which views of a digit agree, and digits of one class of the source as well; no
+# label of the target takes part. Here it would be kept; to save time, it is the only one.
 
 settings = {"n_clusters": 5, "pretrain_epochs": 40, "max_epochs": 60, "random_state": 0}
 alone = ConcreteKMeans(**settings).fit(X_tgt)
