@@ -16,10 +16,11 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
 from ._base import BaseDeepEstimator
+from ._networks import NetworksMixin
 from ._training._batches import as_float
 from ._training._checkpoint import Checkpoint
 from ._training._counting import count_clusters
-from ._training._criteria import JointCriterion, SourceClassificationCriterion
+from ._training._criteria import JointCriterion
 from ._training._diagnosis import find_center_problems
 from ._training._finetuning import FineTuning
 from ._training._fit_tasks import FitTasks
@@ -30,21 +31,17 @@ from ._training._interrupts import HeldInterrupts
 from ._training._n_clusters import FEWEST_ROWS
 from ._training._phases import (
     Pretrained,
-    pretrain,
     start_centers,
     strip_net,
 )
-from ._training._pretraining_cache import cached_pretraining
 from ._training._starts import SCORED_ROWS, choose_start, neighborhood_agreement
-from .augmentation._resolve import are_of_images, check_views, resolve_augmentation
-from .modules import ClusteringModel, build_autoencoder
+from .augmentation._resolve import check_views, resolve_augmentation
 from .objectives._resolve import resolve_objective
 from .utils._device import resolve_device
 from .utils._domains import check_target_rows
 from .utils._random import (
     check_seed,
     fixed_sample,
-    layers_seed,
     make_generator,
     phase_seed,
     torch_seed,
@@ -70,7 +67,7 @@ def _check_n_rows(n_target, n_clusters):
         )
 
 
-class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
+class BaseDeepClusterer(NetworksMixin, CallbackSupportMixin, BaseDeepEstimator):
     """Base of the clustering estimators: an autoencoder whose embedding has centres.
 
     It runs the phases: pretraining, placing the centres, fine-tuning. What a domain is, and what
@@ -292,14 +289,7 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
     def _make_finetuning(self, data, make_criterion, pretrain):
         """What the fine-tunings of this fit have in common; Eqs. 4 and 8."""
         criterion = make_criterion()
-        tries_classes = self._tries_classes(data, criterion)
-        other = None
-        if tries_classes:
-            other = partial(pretrain, follows_classes=True)
-            if self.memory is not None and self.random_state is not None:  # raises before training
-                hash_fit({}, {"augmentation": criterion.augmentation}, parameter="memory")
-        elif getattr(self, "source_in_pretraining", None) == "auto" and not self._follows_classes:
-            other = partial(pretrain, is_alone=True)
+        other, needs_doubt = self._other_network(data, criterion)
         return FineTuning(
             data,
             make_criterion,
@@ -312,78 +302,9 @@ class BaseDeepClusterer(CallbackSupportMixin, BaseDeepEstimator):
                 "tol": float(self.tol),
                 "n_iter_no_change": int(self.n_iter_no_change),
             },
-            pretrain_other=other,
-            needs_doubt=not tries_classes,
+            pretrain_other=None if other is None else partial(pretrain, **other),
+            needs_doubt=needs_doubt,
         )
-
-    @property
-    def _follows_classes(self):
-        """Whether the only network learns the source's classes instead of the reconstruction."""
-        return getattr(self, "pretraining", None) == "classification"
-
-    def _tries_classes(self, data, criterion):
-        """Whether a network that learns the source's classes competes: of images, by default."""
-        if getattr(self, "pretraining", None) != "auto" or not self.source_in_pretraining:
-            return False
-        is_taught = data.y_source is not None and int(data.y_source.max()) > 0  # of two classes
-        is_taught = is_taught and criterion.lambda_classification + criterion.lambda_source > 0
-        return is_taught and are_of_images(criterion.augmentation, self._input_shape)
-
-    def _pretrain(
-        self,
-        data,
-        n_classes,
-        augmentation,
-        settings,
-        seed,
-        *,
-        is_alone=False,
-        follows_classes=None,
-    ):
-        """Build the network and train its autoencoder (Eq. 1), or take that from the cache.
-
-        The target may be alone in that, whatever the parameter says. A network that follows the
-        source's classes, None for as the parameter says, is trained to tell them apart instead.
-        """
-        if follows_classes is None:
-            follows_classes = self._follows_classes
-        with layers_seed(phase_seed(seed, "weights")):
-            encoder, decoder = build_autoencoder(
-                self.encoder, self._input_shape, int(self.n_components)
-            )
-        model = ClusteringModel(encoder, decoder)
-        has_source = None
-        if data.source is not None:
-            has_source = bool(self.source_in_pretraining) and not is_alone  # "auto" is true
-        kwargs = {
-            "max_epochs": int(self.pretrain_epochs),
-            "seed": phase_seed(seed, "pretrain"),
-            "has_source": has_source,
-        }
-        if follows_classes:
-            self._add_classifier(model, n_classes, seed)
-            kwargs["criterion"] = SourceClassificationCriterion(augmentation)
-            kwargs["is_balanced"] = self.source_sampling == "balanced"
-            is_labelled = data.y_source >= 0  # the others have nothing to teach here
-            data = replace(
-                data, source=data.source[is_labelled], y_source=data.y_source[is_labelled]
-            )
-        if self.memory is None or self.random_state is None:
-            history, optimizer_state = pretrain(model, data, settings, **kwargs)
-        else:
-            history, optimizer_state = cached_pretraining(
-                self.memory, model, data, settings, encoder=self.encoder, **kwargs
-            )
-        if n_classes and model.classifier is None:
-            self._add_classifier(model, n_classes, seed)
-        model.to(settings.device)
-        return Pretrained(model, history, optimizer_state, has_source, follows_classes)
-
-    def _add_classifier(self, model, n_classes, seed):
-        """Give the network a classifier of the source's classes."""
-        with layers_seed(phase_seed(seed, "classifier")):
-            model.classifier = torch.nn.Linear(int(self.n_components), n_classes)
-        model.classifier.to(torch.float32)
 
     def _estimate_n_clusters(self, pretrained, target, settings, criterion, seed):
         """Number of clusters; the curve that it was read from becomes an attribute."""

@@ -9,7 +9,7 @@ from sklearn.datasets import make_blobs
 from skorch.callbacks import Callback
 from torch.nn.functional import cross_entropy
 
-from sklearn_ckm import CKMDomainAdapter, ConcreteKMeans, _deep_clusterer
+from sklearn_ckm import CKMDomainAdapter, ConcreteKMeans, _networks
 from sklearn_ckm._training import _counting, _finetuning, _phases, _rivals
 from sklearn_ckm.metrics import clustering_accuracy, neighborhood_agreement_score
 
@@ -540,7 +540,7 @@ def test_one_network_competes_with_classes_first(monkeypatch):
         return _phases.pretrain(*args, **kwargs)
 
     monkeypatch.setattr(_finetuning, "train_best", train_best)
-    monkeypatch.setattr(_deep_clusterer, "pretrain", pretrain)
+    monkeypatch.setattr(_networks, "pretrain", pretrain)
     model = adapter(**kwargs).fit(*rows[:2], X_tgt=rows[2])
     assert (len(trained), pretrained) == (1, [True])
     assert model.source_in_pretraining_ is True
@@ -555,7 +555,7 @@ def test_unlabelled_source_rows_have_no_part_in_the_pretraining_on_classes(monke
         drawn.append((data.source.numpy().copy(), data.y_source.tolist()))
         return _phases.pretrain(model, data, *args, **kwargs)
 
-    monkeypatch.setattr(_deep_clusterer, "pretrain", pretrain)
+    monkeypatch.setattr(_networks, "pretrain", pretrain)
     few = np.where(np.arange(len(Y_SRC)) % 20 == 0, Y_SRC, np.nan)
     model = adapter(**CLASSES, **LONG).fit(X_SRC, few, X_tgt=X_TGT)
     ((rows, labels),) = drawn

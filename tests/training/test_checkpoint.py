@@ -19,7 +19,13 @@ from skorch.callbacks import Callback, EarlyStopping, Freezer, LRScheduler
 from skorch.callbacks import Checkpoint as SkorchCheckpoint
 from torch import nn
 
-from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, ConcreteKMeans, _deep_clusterer
+from sklearn_ckm import (
+    CKMDomainAdapter,
+    CKMSemiSupervisedAdapter,
+    ConcreteKMeans,
+    _deep_clusterer,
+    _networks,
+)
 from sklearn_ckm._training import _rivals, _starts
 from sklearn_ckm._training._checkpoint import Checkpoint
 from sklearn_ckm._training._fit_tasks import FitTasks
@@ -346,7 +352,7 @@ def interrupt_before(patch, owner, name, call=1, presses=1):
 MOMENTS = {
     "placing the centres": (_rivals, "set_centers", 1, 0),
     "scoring a start": (_starts, "score_start", 1, EPOCHS),
-    "pretraining another start": (_deep_clusterer, "pretrain", 2, EPOCHS),
+    "pretraining another start": (_networks, "pretrain", 2, EPOCHS),
     "placing the centres of another start": (_rivals, "set_centers", 2, EPOCHS),
     "reading off the labels": (_deep_clusterer, "strip_net", 1, EPOCHS),
     "diagnosis": (_deep_clusterer, "find_center_problems", 1, EPOCHS),
@@ -413,9 +419,11 @@ def test_broken_counting_by_views_goes_on(tmp_path):
         assert_array_equal(values, model.n_clusters_curve_[name])
 
 
-@pytest.mark.parametrize("name", ["pretrain", "count_clusters"])
-def test_interrupt_before_the_fine_tuning_is_raised(name, monkeypatch):
-    interrupt_before(monkeypatch, _deep_clusterer, name)
+@pytest.mark.parametrize(
+    ("owner", "name"), [(_networks, "pretrain"), (_deep_clusterer, "count_clusters")]
+)
+def test_interrupt_before_the_fine_tuning_is_raised(owner, name, monkeypatch):
+    interrupt_before(monkeypatch, owner, name)
     model = make("clusterer", n_clusters="auto")
     with pytest.raises(KeyboardInterrupt):
         model.fit(X_TGT)

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from sklearn.datasets import load_digits
 
-from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, _deep_clusterer, load
+from sklearn_ckm import CKMDomainAdapter, CKMSemiSupervisedAdapter, _networks, load
 from sklearn_ckm._training import _nets, _phases
 from sklearn_ckm._training._divergence import DivergenceError
 from sklearn_ckm.augmentation import TableAugmentation
@@ -71,7 +71,7 @@ def pretrained(monkeypatch):
         seen.append("classes" if learns_classes else kwargs["has_source"])
         return _phases.pretrain(*args, **kwargs)
 
-    monkeypatch.setattr(_deep_clusterer, "pretrain", pretrain)
+    monkeypatch.setattr(_networks, "pretrain", pretrain)
     return seen
 
 
@@ -149,7 +149,7 @@ def test_network_of_classes_that_diverges_does_not_compete(monkeypatch):
         return _phases.pretrain(*args, **kwargs)
 
     one = make_adapter(pretraining="reconstruction", source_in_pretraining=True)
-    monkeypatch.setattr(_deep_clusterer, "pretrain", pretrain)
+    monkeypatch.setattr(_networks, "pretrain", pretrain)
     assert_same_fit(make_adapter(), one)
 
 
@@ -214,7 +214,7 @@ def test_views_that_cannot_be_hashed_raise_before_any_training(tmp_path, monkeyp
 
     views = Views()
     trained = []
-    monkeypatch.setattr(_deep_clusterer, "cached_pretraining", lambda *a, **k: trained.append(a))
+    monkeypatch.setattr(_networks, "cached_pretraining", lambda *a, **k: trained.append(a))
     with (
         views.file,
         pytest.raises(ValueError, match=r"\(augmentation\) that can be hashed when 'mem"),
