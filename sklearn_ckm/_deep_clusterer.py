@@ -215,7 +215,11 @@ class BaseDeepClusterer(NetworksMixin, CallbackSupportMixin, BaseDeepEstimator):
         n_starts = 1 if is_started else int(self.n_init)
         pretrain = partial(self._pretrain, data, n_classes if tunes_source else 0, augmentation)
         tuned = data if tunes_source else replace(data, source=None, y_source=None)
-        finetuning = self._make_finetuning(tuned, make_criterion, pretrain)
+        finetuning = self._make_finetuning(
+            tuned,
+            make_criterion,
+            pretrain_other=None if is_started or X_source is None or n_clusters == 1 else pretrain,
+        )
         tasks = FitTasks(self, X_target, (1 + finetuning.most_phases) * n_starts, learned)
         settings = replace(settings, tasks=tasks)
         with self._make_checkpoint(data, seed) or nullcontext() as checkpoint:
@@ -230,7 +234,8 @@ class BaseDeepClusterer(NetworksMixin, CallbackSupportMixin, BaseDeepEstimator):
                 )
             else:
                 pretrained = pretrain(settings, seed)
-                vars(self).pop("n_clusters_curve_", None)
+                for name in ("n_clusters_curve_", "pretraining_", "source_in_pretraining_"):
+                    vars(self).pop(name, None)
                 if n_clusters == "auto":
                     n_clusters = self._estimate_n_clusters(
                         pretrained, data.target, settings, make_criterion(), seed
@@ -286,15 +291,17 @@ class BaseDeepClusterer(NetworksMixin, CallbackSupportMixin, BaseDeepEstimator):
         is_compared = criterion.compares_views and self.max_epochs
         return ["k-means", "whitened-k-means"] if is_compared else ["k-means"]
 
-    def _make_finetuning(self, data, make_criterion, pretrain):
+    def _make_finetuning(self, data, make_criterion, *, pretrain_other):
         """What the fine-tunings of this fit have in common; Eqs. 4 and 8."""
         criterion = make_criterion()
-        other, needs_doubt = self._other_network(data, criterion)
+        inits, other = self._inits(criterion), None
+        if pretrain_other is not None and len(inits) > 1:
+            other = self._other_network(data, criterion, pretrain_other)
         return FineTuning(
             data,
             make_criterion,
             place_centers=self._initial_centers,
-            inits=self._inits(criterion),
+            inits=inits,
             temperature=self.temperature,
             max_epochs=int(self.max_epochs),
             net_kwargs={
@@ -302,8 +309,7 @@ class BaseDeepClusterer(NetworksMixin, CallbackSupportMixin, BaseDeepEstimator):
                 "tol": float(self.tol),
                 "n_iter_no_change": int(self.n_iter_no_change),
             },
-            pretrain_other=None if other is None else partial(pretrain, **other),
-            needs_doubt=needs_doubt,
+            other=other,
         )
 
     def _estimate_n_clusters(self, pretrained, target, settings, criterion, seed):
@@ -351,9 +357,13 @@ class BaseDeepClusterer(NetworksMixin, CallbackSupportMixin, BaseDeepEstimator):
         model = copy.deepcopy(previous).to(device)
         model.centers.set_temperature(self.temperature)
         pretraining = getattr(self, "pretraining", None)
-        if pretraining == "auto":  # as it was
+        if pretraining == "auto":  # as the network was trained last
             pretraining = getattr(self, "pretraining_", None)
-        return Pretrained(model, follows_classes=pretraining == "classification")
+        return Pretrained(
+            model,
+            has_source=getattr(self, "source_in_pretraining_", None),
+            follows_classes=pretraining == "classification",
+        )
 
     def _lambdas(self):
         """Weights of the joint loss; an estimator without a term has no parameter for it."""

@@ -1,10 +1,12 @@
 """Which networks a fit of the deep clustering estimators makes, and how they are pretrained."""
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 
 from ._training._criteria import SourceClassificationCriterion
+from ._training._finetuning import OtherNetwork
 from ._training._hash import hash_fit
 from ._training._phases import Pretrained, pretrain
 from ._training._pretraining_cache import cached_pretraining
@@ -25,8 +27,8 @@ class NetworksMixin:
         """Whether the only network learns the source's classes instead of the reconstruction."""
         return getattr(self, "pretraining", None) == "classification"
 
-    def _other_network(self, data, criterion):
-        """What is another network that competes with the first one.
+    def _other_network(self, data, criterion, pretrain):
+        """Another network that competes with the first one: of classes, or of the target alone.
 
         Parameters
         ----------
@@ -34,23 +36,23 @@ class NetworksMixin:
             What the fine-tuning has.
         criterion : JointCriterion
             The joint loss.
+        pretrain : callable
+            :meth:`_pretrain` of this fit.
 
         Returns
         -------
-        kwargs : dict of str to bool or None
-            What :meth:`_pretrain` takes for it; None where there is none.
-        needs_doubt : bool
-            Whether it competes only where the starts in the first one differ.
+        other : OtherNetwork or None
+            None where there is none.
         """
         parameter = getattr(self, "pretraining", None)
         may_have_source = getattr(self, "source_in_pretraining", False)
         if parameter == "auto" and may_have_source and self._has_classes_of_images(data, criterion):
             if self.memory is not None and self.random_state is not None:  # raises before training
                 hash_fit({}, {"augmentation": criterion.augmentation}, parameter="memory")
-            return {"follows_classes": True}, False
+            return OtherNetwork(partial(pretrain, follows_classes=True), needs_doubt=False)
         if parameter != "classification" and may_have_source == "auto":
-            return {"is_alone": True}, True
-        return None, True
+            return OtherNetwork(partial(pretrain, is_alone=True), needs_doubt=True)
+        return None
 
     def _has_classes_of_images(self, data, criterion):
         """Whether images of the source have at least two classes that the fit may read."""

@@ -636,7 +636,7 @@ OUT_OF_RANGE = {
     "augmentation": [3, True],
     "lambda_consistency": [-0.1, "1", None],
     "lambda_balance": [-0.1, "1", np.inf],
-    "lambda_source": [-0.1, "1"],
+    "lambda_source": [-0.1, "1", np.inf, np.nan],
     "lambda_clustering": [-0.1, np.nan, np.inf, "0.1"],
     "temperature": [0, -1.0, "high", None, np.inf],
     "init": ["k-means++", None],

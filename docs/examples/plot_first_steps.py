@@ -60,11 +60,10 @@ for name, model in (("k-means", pixels), ("target alone", alone), ("with the sou
     print(f"{name:16}{clustering_accuracy(data.y_tgt, model.labels_):.3f}")
 
 # %%
-# One run of each decides nothing, but the source does not always help: it must be reconstructed
-# too, takes its part of a narrow embedding, and a small target may do better alone. Compare with
-# ``ConcreteKMeans`` before you rely on adaptation. Where no label is at hand, ``score`` compares
-# the clusters with neighbourhoods of the pixels. It is a rough guide: differences of a hundredth
-# mean nothing.
+# One run of each decides nothing, but the source does not always help: it takes its part of a
+# narrow embedding, and a small target may do better alone. Compare with ``ConcreteKMeans`` before
+# you rely on adaptation. Where no label is at hand, ``score`` compares the clusters with
+# neighbourhoods of the pixels. It is a rough guide: differences of a hundredth mean nothing.
 
 print(f"target alone    {alone.score(data.X_tgt):.3f}")
 print(f"with the source {adapter.score(data.X_tgt):.3f}")

@@ -86,7 +86,8 @@ class JointCriterion(nn.Module):
         Weight of the balance of the clusters over the target and its view.
     lambda_source : float, default=0.0
         Weight, relative to the two before, of the same of the source's clusters, where rows of one
-        class are views of each other; only where the target takes part in views.
+        class are views of each other; only where the target takes part in views, and the source
+        has two classes or more.
     starts_soft : bool, default=True
         Whether the temperature of both starts at a multiple of that of the centres, and the weight
         of the balance at one of its own.
@@ -156,7 +157,7 @@ class JointCriterion(nn.Module):
             loss = loss + self.lambda_consistency * terms["consistency"]
             weight = self.lambda_balance * self._early_factor(_FIRST_BALANCE, progress)
             loss = loss + weight * terms["balance"]
-            if self.lambda_source and batch.y is not None:
+            if self.lambda_source and batch.y is not None and model.classifier.out_features > 1:
                 terms.update(self._class_consistency(z_source, batch.y, model.centers, progress))
                 asked = self.lambda_consistency * terms["source_consistency"]
                 asked = asked + weight * terms["source_balance"]

@@ -24,6 +24,23 @@ _PHASES = (  # of the training from each start: name of the checkpoint, descript
 
 
 @dataclass(frozen=True)
+class OtherNetwork:
+    """Another network, in which the last way to place centres competes with those in the first.
+
+    Attributes
+    ----------
+    pretrain : callable
+        Called with the settings and the seed of a fit; returns it, a :class:`Pretrained`.
+    needs_doubt : bool
+        Whether it is made only where the starts in the first network divide the rows in several
+        ways, and competes only where it divides them in yet another one.
+    """
+
+    pretrain: Callable
+    needs_doubt: bool
+
+
+@dataclass(frozen=True)
 class FineTuning:
     """What the fine-tunings of a fit have in common, whatever their weights.
 
@@ -44,11 +61,8 @@ class FineTuning:
         Number of epochs.
     net_kwargs : dict
         Further arguments of :func:`start_finetuning`.
-    pretrain_other : callable or None
-        Called with the settings and the seed of the fit; returns another network, in which the last
-        of `inits` competes with those in the network at hand.
-    needs_doubt : bool
-        Whether the other network is made only where `inits` divide the rows in several ways.
+    other : OtherNetwork or None
+        Competes with the network at hand.
     """
 
     data: TrainingData
@@ -58,18 +72,12 @@ class FineTuning:
     temperature: Any
     max_epochs: int
     net_kwargs: dict[str, Any]
-    pretrain_other: Callable | None = None
-    needs_doubt: bool = True
-
-    @property
-    def _may_compete(self):
-        """Whether another network may be made."""
-        return len(self.inits) > 1 and self.pretrain_other is not None
+    other: OtherNetwork | None = None
 
     @property
     def most_phases(self):
         """How many phases a run may take, the pretraining of another network among them."""
-        return len(self.inits) + (2 if self._may_compete else 0)
+        return len(self.inits) + (0 if self.other is None else 2)
 
     def run(self, pretrained, settings, seed, *, n_clusters):
         """Place the centres, unless an earlier fit left some, and train everything together.
@@ -93,7 +101,6 @@ class FineTuning:
             What it came from.
         """
         place = partial(self._place_starts, n_clusters=n_clusters, settings=settings, seed=seed)
-        is_new = pretrained.model.centers is None
         starts = place(pretrained, self.inits)
         phases = iter(_PHASES)
 
@@ -101,7 +108,7 @@ class FineTuning:
             return self._make_net(start, *next(phases), settings, seed)
 
         dropout_seed = phase_seed(seed, "dropout")
-        if len(starts) > 1 or (is_new and self._may_compete and not self.needs_doubt):
+        if len(starts) > 1 or not (self.other is None or self.other.needs_doubt):
             return train_best(
                 chain(starts, self._further_starts(starts, place, settings, seed)),
                 make_net,
@@ -138,11 +145,12 @@ class FineTuning:
 
     def _further_starts(self, starts, place, settings, seed):
         """Those in another network, which is pretrained when the first is wanted."""
-        if self.pretrain_other is None:
+        if self.other is None:
             return
-        pretrained = self.pretrain_other(settings, seed)
+        pretrained = self.other.pretrain(settings, seed)
         for start in place(pretrained, self.inits[-1:]):
-            if not any(divide_alike(start.labels, other.labels) for other in starts):
+            is_new = not any(divide_alike(start.labels, other.labels) for other in starts)
+            if is_new or not self.other.needs_doubt:  # another loss leads elsewhere from there
                 yield start
 
     def _make_net(self, start, phase, description, settings, seed):

@@ -44,17 +44,13 @@ class Start:
 
     @property
     def learned(self):
-        """What an estimator tells of it; nothing where an earlier fit left the centres."""
-        if self.init is None:
-            return {}
-        if self.pretrained.has_source is None:
-            return {"init_": self.init}
-        follows_classes = self.pretrained.follows_classes
-        return {
-            "init_": self.init,
-            "pretraining_": "classification" if follows_classes else "reconstruction",
-            "source_in_pretraining_": self.pretrained.has_source,
-        }
+        """What an estimator tells of it; how it began, only where no earlier fit did."""
+        told = {} if self.init is None else {"init_": self.init}
+        if self.pretrained.has_source is not None:
+            is_taught = self.pretrained.follows_classes
+            told["pretraining_"] = "classification" if is_taught else "reconstruction"
+            told["source_in_pretraining_"] = self.pretrained.has_source
+        return told
 
     def take_up(self):
         """Give the model the state of this start."""

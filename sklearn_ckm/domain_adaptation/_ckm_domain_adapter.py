@@ -61,11 +61,11 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Weight of the divergence of the clusters' mean probabilities in a batch from equal shares,
         in nats; three times as strong at first. Much below `lambda_consistency`, clusters fall
         empty; much above, unequal classes are cut to equal shares. Not used without views.
-    lambda_source : float, default=1.0
+    lambda_source : float, default=0.3
         Weight of what the source's labels ask of its clusters: consistency, where rows of one class
         are views of each other, and balance. It multiplies `lambda_consistency` and
         `lambda_balance`. What varies within the source's classes shall not divide the target.
-        Not used without views, nor without labels.
+        Not used without views, nor with fewer than two labelled classes.
     temperature : "auto" or float, default="auto"
         Scale T of the logits, as in :class:`~sklearn_ckm.ConcreteKMeans`.
     source_sampling : {"balanced", "natural"}, default="balanced"
@@ -76,9 +76,9 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         classes apart, on views; neither unlabelled rows nor the target take part, and the
         fine-tuning leaves the reconstruction out as well. The temperature is then fitted once, as
         the centres start; a number of one's own easily has the wrong scale here, and the fit may
-        end as "collapsed". ``"auto"``: the reconstruction, and on images with views, where starts
-        compete (`init`) and the source has two labelled classes or more, another network that
-        learns these classes. See Notes.
+        end as "collapsed". ``"auto"``: the reconstruction; and on images with views of images,
+        where starts compete (`init`) and the source has two labelled classes or more, a second
+        network that learns these classes competes with the first. See Notes.
     source_in_pretraining : "auto" or bool, default="auto"
         Whether the network is pretrained on the source too, or on the target alone, with as many
         updates. ``"auto"``: on both, and where starts compete and no network learns the source's
@@ -156,9 +156,10 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
     init_ : str
         ``"k-means"`` or ``"whitened-k-means"``: the start that the fit went on from.
     pretraining_ : str
-        ``"reconstruction"`` or ``"classification"``: what the network of that start has learned.
+        ``"reconstruction"`` or ``"classification"``: what the network of that start has learned,
+        or in a warm start has gone on with. Only where there is a source.
     source_in_pretraining_ : bool
-        Whether that was pretrained on the source too.
+        Whether that was pretrained on the source too. Only where there is a source.
     init_scores_ : ndarray of shape (n_ended,)
         Label-free score of each start that ended, where there are several; higher is better, minus
         infinity where a further one diverged.
@@ -256,7 +257,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         lambda_classification: float = 1.0,
         lambda_consistency: float = 10.0,
         lambda_balance: float = 10.0,
-        lambda_source: float = 1.0,
+        lambda_source: float = 0.3,
         temperature: float | str = "auto",
         source_sampling: str = "balanced",
         pretraining: str = "auto",

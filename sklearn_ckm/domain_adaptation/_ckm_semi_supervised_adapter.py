@@ -67,7 +67,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         Weight of the divergence of the clusters' mean probabilities in a batch from equal shares,
         in nats; three times as strong at first. Much below `lambda_consistency`, clusters fall
         empty; much above, unequal classes are cut to equal shares. Not used without views.
-    lambda_source : float, default=1.0
+    lambda_source : float, default=0.3
         Weight of what the source's labels ask of its clusters, as in :class:`CKMDomainAdapter`.
     unknown_label : object, default="auto"
         Name of the rows at unnamed centres, if there are any; no labelled row may carry it.
@@ -77,15 +77,16 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
     source_sampling : {"balanced", "natural"}, default="balanced"
         ``"balanced"`` draws every source class equally often in fine-tuning, ``"natural"`` as
         often as it occurs.
-    pretraining : {"auto", "reconstruction", "classification"}, default="auto"
-        What the network learns before there are centres, as in :class:`CKMDomainAdapter`. The
-        labelled target rows have no part in it.
+    pretraining : {"auto", "reconstruction", "classification"}, default="reconstruction"
+        What the network learns before there are centres, as in :class:`CKMDomainAdapter`. In a
+        network that learns the source's classes, two labelled rows of a class place its centre
+        badly at times, and clusters may end with each other's names.
     source_in_pretraining : "auto" or bool, default="auto"
         Whether the network is pretrained on the source too, as in :class:`CKMDomainAdapter`.
     init : {"auto", "k-means", "whitened-k-means"}, default="auto"
         How the centres without a labelled row start, as in :class:`CKMDomainAdapter`; the others
-        start at the means of their classes' rows. Where all have labels, there is one start in a
-        network, and networks compete on images alone (`pretraining`).
+        start at the means of their classes' rows. Where all have labels, there is one start, unless
+        another network joins it (`pretraining`).
     n_init : int, default=1
         Starts from new weights, each of which runs both phases, of which the best is kept, as in
         :class:`~sklearn_ckm.ConcreteKMeans`; with views, the loss of the labelled target rows
@@ -147,9 +148,9 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         ``"k-means"`` or ``"whitened-k-means"``: how the centres without a labelled row started, in
         the start that the fit went on from.
     pretraining_ : str
-        ``"reconstruction"`` or ``"classification"``: what the network of that start has learned.
+        ``"reconstruction"`` or ``"classification"``, as in :class:`CKMDomainAdapter`.
     source_in_pretraining_ : bool
-        Whether that was pretrained on the source too.
+        Whether the network of that start was pretrained on the source too.
     init_scores_ : ndarray of shape (n_ended,)
         Score by which the start was chosen (`n_init`), of each that ended, where there are several;
         higher is better, minus infinity where a further one diverged.
@@ -227,11 +228,11 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         lambda_kshot: float = 1.0,
         lambda_consistency: float = 10.0,
         lambda_balance: float = 10.0,
-        lambda_source: float = 1.0,
+        lambda_source: float = 0.3,
         unknown_label: Any = "auto",
         temperature: float | str = "auto",
         source_sampling: str = "balanced",
-        pretraining: str = "auto",
+        pretraining: str = "reconstruction",
         source_in_pretraining: bool | str = "auto",
         init: str = "auto",
         n_init: int = 1,

@@ -40,7 +40,7 @@ def make_adapter(X_src=X_SRC, y_src=Y_SRC, X_tgt=X_TGT, **params):
 
 
 def make_few_label_adapter(X_src=X_SRC, y_src=Y_SRC, X_tgt=X_TGT, **params):
-    model = CKMSemiSupervisedAdapter(**{**SMALL, **params})
+    model = CKMSemiSupervisedAdapter(**{**SMALL, "pretraining": "auto", **params})
     return model.fit(X_src, y_src, X_tgt=X_tgt, y_tgt=Y_FEW)
 
 
@@ -107,6 +107,7 @@ ONE_NETWORK, WITHOUT_SOURCE, WITH_CLASSES = [True], [True, False], [True, "class
         ({"augmentation": None}, ONE_NETWORK),
         ({"init": "k-means"}, ONE_NETWORK),
         ({"max_epochs": 0}, ONE_NETWORK),
+        ({"n_clusters": 1}, ONE_NETWORK),
     ],
     ids=str,
 )
@@ -122,8 +123,9 @@ def test_networks_that_are_pretrained(params, expected, pretrained):
     ids=["none", "1", "few"],
 )
 def test_no_classes_to_tell_apart(y_src, pretrained):
-    make_adapter(y_src=y_src)
+    model = make_adapter(y_src=y_src)
     assert pretrained == WITHOUT_SOURCE
+    assert all("source_balance" not in record for record in model.history_)
 
 
 def test_no_classes_are_learned_on_tables(pretrained):
@@ -137,9 +139,12 @@ def test_no_classes_are_learned_on_tables(pretrained):
 
 def test_classes_are_asked_where_the_first_network_leaves_no_doubt(pretrained):
     bright = X_TGT[:40] / 20 + np.float32(0.9) * (np.arange(40) % 2)[:, None, None, None]
-    model = make_adapter(X_tgt=bright.astype(np.float32), n_clusters=2)
+    kwargs = {"X_tgt": bright.astype(np.float32), "n_clusters": 2}
+    make_adapter(**kwargs, pretraining="reconstruction")
+    assert pretrained == ONE_NETWORK
+    pretrained.clear()
+    make_adapter(**kwargs)
     assert pretrained == WITH_CLASSES
-    assert model.pretraining_ in ("classification", "reconstruction")
 
 
 def test_network_of_classes_that_diverges_does_not_compete(monkeypatch):
@@ -183,6 +188,30 @@ def test_warm_start_goes_on_as_the_network_was_pretrained(pretrained):
     assert all("reconstruction" in record for record in again.history_)
 
 
+def test_warm_starts_tell_what_the_network_follows():
+    model = make_adapter(pretraining="classification", warm_start=True)
+    for given, expected in [
+        ("auto", "classification"),
+        ("reconstruction", "reconstruction"),
+        ("auto", "reconstruction"),
+        ("classification", "classification"),
+        ("auto", "classification"),
+    ]:
+        model.set_params(pretraining=given).fit(X_SRC, Y_SRC, X_tgt=X_TGT)
+        assert model.pretraining_ == expected
+        reconstructs = {"reconstruction" in record for record in model.history_}
+        assert reconstructs == {expected == "reconstruction"}
+
+
+def test_fit_without_a_source_forgets_what_one_taught():
+    model = make_adapter(pretraining="classification")
+    model.set_params(pretraining="auto").fit(X_TGT)
+    assert not hasattr(model, "pretraining_")
+    assert not hasattr(model, "source_in_pretraining_")
+    model.set_params(warm_start=True).fit(X_TGT)
+    assert all("reconstruction" in record for record in model.history_)
+
+
 def test_network_of_classes_that_wins_is_kept_and_saved(tmp_path):
     model = classes_win(memory=str(tmp_path / "cache"))
     same = make_adapter(random_state=model.random_state, memory=str(tmp_path / "cache"))
@@ -215,12 +244,14 @@ def test_views_that_cannot_be_hashed_raise_before_any_training(tmp_path, monkeyp
     views = Views()
     trained = []
     monkeypatch.setattr(_networks, "cached_pretraining", lambda *a, **k: trained.append(a))
-    with (
-        views.file,
-        pytest.raises(ValueError, match=r"\(augmentation\) that can be hashed when 'mem"),
-    ):
-        make_adapter(augmentation=views, memory=str(tmp_path))
-    assert trained == []
+    kwargs = {"augmentation": views, "memory": str(tmp_path)}
+    with views.file:
+        with pytest.raises(ValueError, match=r"\(augmentation\) that can be hashed when 'mem"):
+            make_adapter(**kwargs)
+        assert trained == []
+        monkeypatch.undo()
+        for fewer in ({"pretraining": "reconstruction"}, {"init": "k-means"}, {"max_epochs": 0}):
+            make_adapter(**kwargs, **fewer)  # no network of classes
 
 
 class Broken(Exception):
