@@ -65,7 +65,7 @@ class Arm:
 
     @property
     def has_rivals(self):
-        """Whether all starts compete: with views, and centres that are not class means."""
+        """Whether starts compete in it: with views, and centres that are not class means."""
         given = {"init", "source_in_pretraining", "augmentation"} & set(self.params)
         return not given and not self.n_shots
 
@@ -99,14 +99,15 @@ PARTS = {
         "no consistency": Arm({"lambda_consistency": 0.0}),
         "no balance": Arm({"lambda_balance": 0.0}),
         "no clustering term": Arm({"lambda_clustering": 0.0}),
-        "nothing asked of the source's clusters": Arm({"lambda_source": 0.0}),
-        "no network of the source's classes": Arm({"pretraining": "reconstruction"}),
-        "neither": Arm(OF_TARGET),
+        "lambda_source=0": Arm({"lambda_source": 0.0}),
+        "lambda_source=1": Arm({"lambda_source": 1.0}),
+        'pretraining="reconstruction"': Arm({"pretraining": "reconstruction"}),
+        "lambda_source=0, reconstruction": Arm(OF_TARGET),
         "no source labels": Arm({**OF_TARGET, "lambda_classification": 0.0}),
         "no source": Arm(has_source=False),
         "no pretraining": Arm({"pretrain_epochs": 0}),
-        "neither, one network": Arm({**OF_TARGET, "source_in_pretraining": True}),
-        "neither, one start": Arm({**OF_TARGET, "init": "k-means"}),
+        "lambda_source=0, one network": Arm({**OF_TARGET, "source_in_pretraining": True}),
+        "lambda_source=0, one start": Arm({**OF_TARGET, "init": "k-means"}),
         "code of 64": Arm({"n_components": 64}),
     },
     "source": {
@@ -128,9 +129,10 @@ PARTS = {
 }
 SOURCE_CLASSES = {
     "defaults": DEFAULT,
-    "networks that reconstruct": Arm(OF_TARGET),
+    "lambda_source=0, reconstruction": Arm(OF_TARGET),
     "target alone": Arm(has_source=False),
     'pretraining="classification"': Arm({"pretraining": "classification"}),
+    "classification, lambda_source=1": Arm({"lambda_source": 1.0, "pretraining": "classification"}),
 }
 LESS = {
     "of the target": OF_TARGET,
@@ -147,7 +149,8 @@ for _part, _params in LESS.items():
         if not (_arm.has_rivals or (_part == "of the target" and _arm.n_shots)):
             continue
         if _arm.has_source or _part == "one start":
-            _less.setdefault(_arm.less(_params).key(), (_name, _arm.less(_params)))
+            _as_named = _name.replace("defaults", "all else as it is by default")
+            _less.setdefault(_arm.less(_params).key(), (_as_named, _arm.less(_params)))
     PARTS[_part] = dict(_less.values())
 PARTS["source classes"] = SOURCE_CLASSES
 SIZES = {

@@ -30,11 +30,11 @@ VIEWS = ROOT / "docs" / "views.rst"
 VIEWS_TITLES = {
     "accuracy": "The defaults, at most {size} target images and {n_source} of the source",
     "ablation": "One part changed at a time, at most {size} images of either domain",
-    "of the target": "With networks that reconstruct, and nothing asked of the source's clusters:"
-    " at most {size} target images and {n_source} of the source",
-    "one network": "Of these, with one network, pretrained on both domains: at most {size} target"
-    " images and {n_source} of the source",
-    "one start": "Of these, with one start: at most {size} target images and {n_source} of the"
+    "of the target": "lambda_source=0 and networks that reconstruct, up to three starts: at most"
+    " {size} target images and {n_source} of the source",
+    "one network": "lambda_source=0 and one network that reconstructs both domains, two starts: at"
+    " most {size} target images and {n_source} of the source",
+    "one start": "lambda_source=0 and one start: at most {size} target images and {n_source} of the"
     " source",
     "source": "With the source and without, {size} target images and {n_source} of the source"
     " (the target alone has as many updates, in more epochs)",
@@ -130,13 +130,13 @@ Both domains are standardised, each alone. Every method has the defaults of its 
 ``augmentation=None``. Accuracy is of the target's rows, mean ± standard deviation (standard error)
 over draws of the instrument and seeds.
 
-The source does not help here. In one network with it (``source_in_pretraining=True``) it costs
-accuracy on both tables of digits and widens the spread, and so it does in the autoencoder before
-any fine-tuning; why a source with so similar features should do harm is not found yet. By default a
-network that is pretrained without it competes, and the harm is gone: the adapter is as good as
-clustering the target alone with views (``ConcreteKMeans``, the defaults), and both are the best or
-as good as any. On wine all are alike but for the features of the source's classifier, which lose
-most everywhere.
+The source does not help here. In one network with it (``source_in_pretraining=True``, here with
+``lambda_source=0``) it costs accuracy on both tables of digits and widens the spread, and so it
+does in the autoencoder before any fine-tuning; why a source with so similar features should do harm
+is not found yet. By default a network that is pretrained without it competes, and the harm is gone:
+the adapter is as good as clustering the target alone with views (``ConcreteKMeans``, the defaults),
+and both are the best or as good as any. On wine all are alike but for the features of the source's
+classifier, which lose most everywhere.
 """
 
 

@@ -323,7 +323,6 @@ class BaseDeepClusterer(NetworksMixin, CallbackSupportMixin, BaseDeepEstimator):
             temperature=self.temperature,
             max_epochs=int(self.max_epochs),
             seed=phase_seed(seed, "n_clusters"),
-            follows_classes=pretrained.follows_classes,
         )
         if not self.n_clusters_curve_.get("mutual_information", np.ones(1)).any():
             warn_user(

@@ -35,7 +35,6 @@ def count_clusters(
     temperature,
     max_epochs,
     seed,
-    follows_classes=False,
 ):
     """Estimate the number of clusters of the target.
 
@@ -46,7 +45,7 @@ def count_clusters(
     Parameters
     ----------
     pretrained : Pretrained
-        A trained autoencoder; left as it is.
+        A trained network; left as it is.
     target : Tensor of shape (n_target, *input_shape)
         What is clustered.
     settings : TrainingSettings
@@ -61,8 +60,6 @@ def count_clusters(
         Number of epochs of the fit's fine-tuning.
     seed : int
         Seed of the estimate.
-    follows_classes : bool, default=False
-        Whether the network has learned no reconstruction.
 
     Returns
     -------
@@ -85,7 +82,7 @@ def count_clusters(
         JointCriterion(
             ConcreteKMeansObjective(),
             augmentation=views,
-            follows_classes=follows_classes,
+            follows_classes=pretrained.follows_classes,
             **_WEIGHTS,
         ),
         temperature=temperature,

@@ -137,7 +137,7 @@ class JointCriterion(nn.Module):
             z, reconstruction = model(x, n_decoded=n_rows)
         z_source, z_target = z[:n_source], z[n_source:n_rows]
         z_shots, z_views = z[n_rows : len(z) - n_views], z[len(z) - n_views :]
-        terms = {}
+        terms, is_taught = {}, model.classifier is not None and batch.y is not None
         if reconstruction is not None:
             terms["reconstruction"] = reconstruction_loss(x[:n_rows], reconstruction)
         with torch.autocast(z.device.type, enabled=False):
@@ -157,12 +157,12 @@ class JointCriterion(nn.Module):
             loss = loss + self.lambda_consistency * terms["consistency"]
             weight = self.lambda_balance * self._early_factor(_FIRST_BALANCE, progress)
             loss = loss + weight * terms["balance"]
-            if self.lambda_source and batch.y is not None and model.classifier.out_features > 1:
+            if self.lambda_source and is_taught and model.classifier.out_features > 1:
                 terms.update(self._class_consistency(z_source, batch.y, model.centers, progress))
                 asked = self.lambda_consistency * terms["source_consistency"]
                 asked = asked + weight * terms["source_balance"]
                 loss = loss + self.lambda_source * asked
-        if model.classifier is not None and batch.y is not None:
+        if is_taught:
             terms["classification"] = classification_loss(
                 model.classifier(z_source).float(), batch.y
             )

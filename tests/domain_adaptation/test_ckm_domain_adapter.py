@@ -557,7 +557,7 @@ def test_unlabelled_source_rows_have_no_part_in_the_pretraining_on_classes(monke
 
     monkeypatch.setattr(_networks, "pretrain", pretrain)
     few = np.where(np.arange(len(Y_SRC)) % 20 == 0, Y_SRC, np.nan)
-    model = adapter(**CLASSES, **LONG).fit(X_SRC, few, X_tgt=X_TGT)
+    model = adapter(**CLASSES, **LONG, lambda_source=1.0).fit(X_SRC, few, X_tgt=X_TGT)
     ((rows, labels),) = drawn
     assert labels == Y_SRC[::20].tolist()
     assert_allclose(rows, model._scaler.to_tensor(X_SRC[::20]).numpy(), rtol=1e-5, atol=1e-6)

@@ -640,7 +640,7 @@ def test_view_terms_are_softer_at_first_and_the_others_are_not(progress, factor)
 @pytest.mark.parametrize(("progress", "factor"), [(0.0, 6.0), (0.25, 6.0**0.5), (0.5, 1.0)])
 def test_terms_of_the_source_are_softer_at_first_too(progress, factor):
     model, batch = make_model(), make_shots()
-    weights = {**VIEW_WEIGHTS, "follows_classes": True}
+    weights = {**VIEW_WEIGHTS, "follows_classes": True, "lambda_source": 1.0}
     terms, _ = run_views(model, batch, progress=progress, weights=weights)
     model.centers.set_temperature(2.0 * factor)
     expected, _ = run_views(model, batch, weights=weights)
