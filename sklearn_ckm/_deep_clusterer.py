@@ -294,9 +294,9 @@ class BaseDeepClusterer(NetworksMixin, CallbackSupportMixin, BaseDeepEstimator):
     def _make_finetuning(self, data, make_criterion, *, pretrain_other):
         """What the fine-tunings of this fit have in common; Eqs. 4 and 8."""
         criterion = make_criterion()
-        inits, other = self._inits(criterion), None
+        inits, others = self._inits(criterion), ()
         if pretrain_other is not None and len(inits) > 1:
-            other = self._other_network(data, criterion, pretrain_other)
+            others = self._other_networks(data, criterion, pretrain_other)
         return FineTuning(
             data,
             make_criterion,
@@ -309,7 +309,7 @@ class BaseDeepClusterer(NetworksMixin, CallbackSupportMixin, BaseDeepEstimator):
                 "tol": float(self.tol),
                 "n_iter_no_change": int(self.n_iter_no_change),
             },
-            other=other,
+            others=others,
         )
 
     def _estimate_n_clusters(self, pretrained, target, settings, criterion, seed):

@@ -27,8 +27,8 @@ class NetworksMixin:
         """Whether the only network learns the source's classes instead of the reconstruction."""
         return getattr(self, "pretraining", None) == "classification"
 
-    def _other_network(self, data, criterion, pretrain):
-        """Another network that competes with the first one: of classes, or of the target alone.
+    def _other_networks(self, data, criterion, pretrain):
+        """Networks that compete with the first one: of classes, and of the target alone.
 
         Parameters
         ----------
@@ -41,18 +41,18 @@ class NetworksMixin:
 
         Returns
         -------
-        other : OtherNetwork or None
-            None where there is none.
+        others : tuple of OtherNetwork
         """
-        parameter = getattr(self, "pretraining", None)
-        may_have_source = getattr(self, "source_in_pretraining", False)
-        if parameter == "auto" and may_have_source and self._has_classes_of_images(data, criterion):
+        pretraining = getattr(self, "pretraining", None)
+        has_source, others = getattr(self, "source_in_pretraining", False), []
+        if pretraining == "auto" and has_source and self._has_classes_of_images(data, criterion):
             if self.memory is not None and self.random_state is not None:  # raises before training
                 hash_fit({}, {"augmentation": criterion.augmentation}, parameter="memory")
-            return OtherNetwork(partial(pretrain, follows_classes=True), needs_doubt=False)
-        if parameter != "classification" and may_have_source == "auto":
-            return OtherNetwork(partial(pretrain, is_alone=True), needs_doubt=True)
-        return None
+            learns_classes = partial(pretrain, follows_classes=True)
+            others.append(OtherNetwork(learns_classes, needs_doubt=False))
+        if pretraining != "classification" and has_source == "auto":
+            others.append(OtherNetwork(partial(pretrain, is_alone=True), needs_doubt=True))
+        return tuple(others)
 
     def _has_classes_of_images(self, data, criterion):
         """Whether images of the source have at least two classes that the fit may read."""

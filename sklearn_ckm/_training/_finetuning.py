@@ -12,6 +12,7 @@ from typing import Any
 
 from ..utils._random import phase_seed, torch_seed
 from ._criteria import JointCriterion
+from ._divergence import DivergenceError
 from ._inference import distances_in_blocks, embed_training_rows
 from ._phases import TrainingData, start_finetuning
 from ._rivals import Start, divide_alike, place_starts, train_best
@@ -20,12 +21,13 @@ _PHASES = (  # of the training from each start: name of the checkpoint, descript
     ("finetune", "fine-tuning"),
     ("second-start", "second start"),
     ("third-start", "third start"),
+    ("fourth-start", "fourth start"),
 )
 
 
 @dataclass(frozen=True)
 class OtherNetwork:
-    """Another network, in which the last way to place centres competes with those in the first.
+    """A further network, in which the last way to place centres competes with those in the first.
 
     Attributes
     ----------
@@ -61,8 +63,8 @@ class FineTuning:
         Number of epochs.
     net_kwargs : dict
         Further arguments of :func:`start_finetuning`.
-    other : OtherNetwork or None
-        Competes with the network at hand.
+    others : tuple of OtherNetwork
+        They compete with the network at hand.
     """
 
     data: TrainingData
@@ -72,12 +74,12 @@ class FineTuning:
     temperature: Any
     max_epochs: int
     net_kwargs: dict[str, Any]
-    other: OtherNetwork | None = None
+    others: tuple[OtherNetwork, ...] = ()
 
     @property
     def most_phases(self):
-        """How many phases a run may take, the pretraining of another network among them."""
-        return len(self.inits) + (0 if self.other is None else 2)
+        """How many phases a run may take, the pretraining of further networks among them."""
+        return len(self.inits) + 2 * len(self.others)
 
     def run(self, pretrained, settings, seed, *, n_clusters):
         """Place the centres, unless an earlier fit left some, and train everything together.
@@ -108,9 +110,10 @@ class FineTuning:
             return self._make_net(start, *next(phases), settings, seed)
 
         dropout_seed = phase_seed(seed, "dropout")
-        if len(starts) > 1 or not (self.other is None or self.other.needs_doubt):
+        others = [other for other in self.others if len(starts) > 1 or not other.needs_doubt]
+        if len(starts) > 1 or others:
             return train_best(
-                chain(starts, self._further_starts(starts, place, settings, seed)),
+                chain(starts, self._further_starts(others, starts, place, settings, seed)),
                 make_net,
                 max_epochs=self.max_epochs,
                 seed=dropout_seed,
@@ -143,15 +146,19 @@ class FineTuning:
             model.centers.keep_temperature()
         return starts
 
-    def _further_starts(self, starts, place, settings, seed):
-        """Those in another network, which is pretrained when the first is wanted."""
-        if self.other is None:
-            return
-        pretrained = self.other.pretrain(settings, seed)
-        for start in place(pretrained, self.inits[-1:]):
-            is_new = not any(divide_alike(start.labels, other.labels) for other in starts)
-            if is_new or not self.other.needs_doubt:  # another loss leads elsewhere from there
-                yield start
+    def _further_starts(self, others, starts, place, settings, seed):
+        """Those in other networks, each of which is pretrained when its start is wanted."""
+        starts = list(starts)
+        for other in others:
+            try:
+                placed = place(other.pretrain(settings, seed), self.inits[-1:])
+            except DivergenceError:
+                continue
+            for start in placed:
+                is_new = not any(divide_alike(start.labels, one.labels) for one in starts)
+                if is_new or not other.needs_doubt:  # another loss leads elsewhere from there
+                    starts.append(start)
+                    yield start
 
     def _make_net(self, start, phase, description, settings, seed):
         """Net and batches of a start, for the state that its model has."""

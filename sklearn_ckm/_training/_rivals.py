@@ -142,8 +142,6 @@ def train_best(starts, make_net, *, max_epochs, seed, device):
         while best.stop_reason in (None, "converged"):
             try:
                 start = next(starts, None)
-            except DivergenceError:  # of its pretraining
-                continue
             except KeyboardInterrupt:
                 best.state["stop_reason"] = "interrupted"
                 break

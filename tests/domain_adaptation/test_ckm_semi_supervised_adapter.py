@@ -335,14 +335,26 @@ def test_loss_without_views_is_the_weighted_sum_of_its_terms(lambdas):
 
 
 @pytest.mark.parametrize(
-    "weights", [(0.1, 1.0, 1.0, 10.0, 10.0), (2.0, 0.3, 0.7, 0.5, 0.0), (0.0, 0.0, 0.0, 0.0, 3.0)]
+    "weights",
+    [
+        (0.1, 1.0, 1.0, 10.0, 10.0, 0.3),
+        (2.0, 0.3, 0.7, 0.5, 0.0, 2.0),
+        (0.1, 1.0, 1.0, 10.0, 10.0, 0.0),
+        (0.0, 0.0, 0.0, 0.0, 3.0, 1.0),
+    ],
 )
 def test_loss_with_views_is_the_weighted_sum_of_its_terms(weights):
-    terms = ("clustering", "classification", "kshot", "consistency", "balance")
+    terms = ("clustering", "classification", "kshot", "consistency", "balance", "source")
     lambdas = dict(zip(terms, weights, strict=True))
     model = fit(**{f"lambda_{term}": weight for term, weight in lambdas.items()})
+    source = lambdas.pop("source")
+    if source:
+        for term in ("consistency", "balance"):
+            lambdas[f"source_{term}"] = source * lambdas[term]
     for i, record in enumerate(model.history_[3:]):
-        record["balance"] *= early_balance(i, model.max_epochs)
+        assert ("source_balance" in record) == (source > 0)
+        for term in {"balance", "source_balance"} & set(record):
+            record[term] *= early_balance(i, model.max_epochs)
         weighted = sum(weight * record[term] for term, weight in lambdas.items())
         assert record["loss"] == pytest.approx(record["reconstruction"] + weighted, rel=1e-5)
 
