@@ -81,17 +81,17 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         network that learns these classes competes with the first. See Notes.
     source_in_pretraining : "auto" or bool, default="auto"
         Whether the network is pretrained on the source too, or on the target alone, with as many
-        updates. ``"auto"``: on both, and where starts compete and no network learns the source's
-        classes (`pretraining`), another one on the target alone, so that a source that spoils the
-        embedding need not be followed. ``n_clusters="auto"`` counts in the first.
+        updates. ``"auto"``: on both, and where starts compete (`init`) another one on the target
+        alone, so that a source that spoils the embedding need not be followed.
+        ``n_clusters="auto"`` counts in the first. Not with ``pretraining="classification"``.
     source_in_finetuning : bool, default=True
         Whether the source takes part in the fine-tuning. False uses it for the pretraining alone
         and reads no label at all; fine-tuning then minimises reconstruction and clustering of the
         target. With ``augmentation=None`` it is "Src + Targ Clustering" of the paper's comparison.
     init : {"auto", "k-means", "whitened-k-means"}, default="auto"
         How the centres start, as in :class:`~sklearn_ckm.ConcreteKMeans`. Where starts compete,
-        with ``"auto"``, a third one does so too, the whitened one in a network of its own: that of
-        the source's classes (`pretraining`) or, unless the first two divide the rows alike, of the
+        with ``"auto"``, further ones do so too, whitened ones in networks of their own: that of the
+        source's classes (`pretraining`) and, unless the first two divide the rows alike, of the
         target alone (`source_in_pretraining`).
     n_init : int, default=1
         Starts from new weights, each of which runs both phases; the one that needs no label to be
