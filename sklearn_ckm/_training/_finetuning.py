@@ -148,16 +148,16 @@ class FineTuning:
 
     def _further_starts(self, others, starts, place, settings, seed):
         """Those in other networks, each of which is pretrained when its start is wanted."""
-        starts = list(starts)
+        divisions = [start.labels for start in starts]
         for other in others:
             try:
                 placed = place(other.pretrain(settings, seed), self.inits[-1:])
             except DivergenceError:
                 continue
             for start in placed:
-                is_new = not any(divide_alike(start.labels, one.labels) for one in starts)
+                is_new = not any(divide_alike(start.labels, labels) for labels in divisions)
                 if is_new or not other.needs_doubt:  # another loss leads elsewhere from there
-                    starts.append(start)
+                    divisions.append(start.labels)
                     yield start
 
     def _make_net(self, start, phase, description, settings, seed):
