@@ -26,13 +26,6 @@ def demo():
     del sys.modules[spec.name]
 
 
-def make_task(demo, n_target=60):
-    rng = np.random.default_rng(0)
-    X_src, X_tgt = rng.random((30, 1, 8, 8)), rng.random((n_target, 1, 8, 8))
-    y_src, y_tgt = np.arange(30) % 5, np.arange(n_target) % 5 + 5
-    return demo.Task(X_src, y_src, X_tgt, y_tgt, "source", "target")
-
-
 def read_table(text):
     """Numbers of each row of the table, by its name."""
     rows = re.findall(r"^(\w.*?) {2,}([\d. -]+)$", text, flags=re.MULTILINE)
@@ -109,36 +102,3 @@ def test_output_that_takes_no_files_is_refused(demo, tmp_path, capsys):
 def test_invalid_seed_is_refused(demo, tmp_path, capsys, seed):
     error = check_refused(demo, capsys, [f"--seed={seed}", "--output", tmp_path])
     assert f"expected an integer from 0 to 4294967295, got '{seed}'" in error
-
-
-def test_matched_digits_are_those_of_the_accuracy(demo):
-    from sklearn_ckm.metrics import clustering_accuracy
-
-    rng = np.random.default_rng(0)
-    y = rng.integers(5, 10, size=200)
-    labels = np.where(rng.random(200) < 0.5, (y + 2) % 5, rng.integers(0, 5, size=200))
-    digits = demo.matched_digits(y, labels)
-    named = np.array([digits[label] for label in labels])
-    assert sorted(digits.values()) == [5, 6, 7, 8, 9]
-    assert np.mean(named == y) == pytest.approx(clustering_accuracy(y, labels))
-
-
-def test_sheet_of_clusters_shows_small_and_empty_clusters(demo, tmp_path):
-    task = make_task(demo)
-    labels = np.zeros(60, dtype=int)
-    labels[:3] = 1  # digits 5, 6 and 7; clusters 2 to 4 are empty
-    figure = demo.draw_clusters(labels, task, np.random.default_rng(0))
-    texts = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()]
-    assert texts[1].startswith("cluster 0, 57 rows")
-    assert texts[2] == "cluster 1, 3 rows\n33% are 5s"
-    assert texts[3] == "cluster 2, 0 rows\nempty"
-    figure.savefig(tmp_path / "clusters.png")
-    check_png(tmp_path / "clusters.png")
-
-
-def test_pictures_leave_the_settings_of_matplotlib_alone(demo):
-    import matplotlib
-
-    before = dict(matplotlib.rcParams)
-    demo.draw_clusters(np.arange(60) % 5, make_task(demo), np.random.default_rng(0))
-    assert dict(matplotlib.rcParams) == before
