@@ -46,6 +46,8 @@ SETTINGS = {"n_pixels": 16, "n_rows": 1000, "pretrain_epochs": 50}
 FIRST_SEED = 400  # smaller seeds served the choice of the estimates
 ANSWERS = ("auto", "embedding", "bic", "silhouette", "dtc", "five", "n_source")
 COUNTING_EPOCHS = 30
+# starts compete after the counting, which is over the network that these leave
+ONE_START = {"pretraining": "reconstruction", "source_in_pretraining": True, "init": "k-means"}
 _MOST_CLUSTERS = 20
 
 
@@ -118,7 +120,7 @@ def run_pair(options, pair):
 
 def count(encoder, max_epochs, X_src, y_src, X_tgt, seed):
     """Fit an adapter; for each number, views take at most 30 epochs, however long the fit."""
-    fixed = {"encoder": encoder, "pretrain_epochs": SETTINGS["pretrain_epochs"]}
+    fixed = {"encoder": encoder, "pretrain_epochs": SETTINGS["pretrain_epochs"], **ONE_START}
     model = CKMDomainAdapter("auto", **fixed, max_epochs=max_epochs, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
