@@ -26,6 +26,7 @@ import time
 import warnings
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -94,10 +95,11 @@ def run_pair(options, pair):
         start = time.perf_counter()
         n_source = N_SOURCE[n_target][seed % 2]
         X_src, y_src, X_tgt = draw(pair, options.data, n_source, n_target, seed)
-        by_views, model = (
-            count(options.encoder, max_epochs, X_src, y_src, X_tgt, seed)
-            for max_epochs in (COUNTING_EPOCHS, 0)
-        )
+        with TemporaryDirectory() as memory:  # one pretraining serves both
+            by_views, model = (
+                count(options.encoder, max_epochs, X_src, y_src, X_tgt, seed, memory)
+                for max_epochs in (COUNTING_EPOCHS, 0)
+            )
         curve = model.n_clusters_curve_
         z = model.transform(X_src), model.transform(X_tgt)
         row = {
@@ -118,10 +120,11 @@ def run_pair(options, pair):
         print(pair, *(f"{name} {row[name]}" for name in ("seed", "n_target", *ANSWERS[:5])))
 
 
-def count(encoder, max_epochs, X_src, y_src, X_tgt, seed):
+def count(encoder, max_epochs, X_src, y_src, X_tgt, seed, memory):
     """Fit an adapter; for each number, views take at most 30 epochs, however long the fit."""
     fixed = {"encoder": encoder, "pretrain_epochs": SETTINGS["pretrain_epochs"], **ONE_START}
-    model = CKMDomainAdapter("auto", **fixed, max_epochs=max_epochs, random_state=seed)
+    fit = {"max_epochs": max_epochs, "random_state": seed, "memory": memory}
+    model = CKMDomainAdapter("auto", **fixed, **fit)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(X_src, y_src, X_tgt=X_tgt)
