@@ -2,14 +2,16 @@
 
 import signal
 import threading
+from contextlib import contextmanager
 
 
 class HeldInterrupts:
     """Remembers Ctrl-C within a ``with`` block, instead of raising it wherever it arrives.
 
     The work within looks for it where it can stop without a loss. Pressed again, Ctrl-C is raised
-    at once. Nothing is held in other threads than the main one, which no interrupt reaches, nor
-    where the program has a handler of its own.
+    at once, but for the moments in which it would leave a state half copied. Nothing is held in
+    other threads than the main one, which no interrupt reaches, nor where the program has a handler
+    of its own.
 
     Attributes
     ----------
@@ -20,7 +22,7 @@ class HeldInterrupts:
     """
 
     def __init__(self):
-        self.is_pending = self.is_repeated = False
+        self.is_pending = self.is_repeated = self._is_shielded = False
 
     def __enter__(self):
         is_main = threading.current_thread() is threading.main_thread()
@@ -37,7 +39,19 @@ class HeldInterrupts:
         if self.is_pending:
             raise KeyboardInterrupt
 
+    @contextmanager
+    def shield(self):
+        """Raise nothing within the block, which should be short, however often it is pressed."""
+        self._is_shielded = True
+        try:
+            yield
+        finally:
+            self._is_shielded = False
+
     def _remember(self, signum, frame):
+        if self._is_shielded:
+            self.is_pending = True
+            return
         self.is_repeated = self.is_pending
         self.raise_pending()
         self.is_pending = True

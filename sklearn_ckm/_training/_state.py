@@ -1,6 +1,7 @@
 """The state of a phase between two epochs: gone back to after a failure, kept to resume a fit."""
 
 import copy
+from contextlib import nullcontext
 
 import torch
 
@@ -20,17 +21,18 @@ def take_state(net, batches):
     state : dict
         Independent of the net; tensors are where the net has them.
     """
-    return {
-        "module": copy.deepcopy(net.module_.state_dict()),
-        "is_trained": trained_parameters(net.module_),
-        "optimizer": copy.deepcopy(net.optimizer_.state_dict()),
-        "generators": [g.get_state().numpy() for g in _generators(net, batches)],
-        "random_state": [s.numpy() for s in _global_random_states(net)],
-        "n_epochs": len(net.history),
-        "stop_reason": net.stop_reason,
-        "is_slowed": net.is_slowed,
-        **copy.deepcopy(net.get_phase_state()),
-    }
+    with _shield(net):
+        return {
+            "module": copy.deepcopy(net.module_.state_dict()),
+            "is_trained": trained_parameters(net.module_),
+            "optimizer": copy.deepcopy(net.optimizer_.state_dict()),
+            "generators": [g.get_state().numpy() for g in _generators(net, batches)],
+            "random_state": [s.numpy() for s in _global_random_states(net)],
+            "n_epochs": len(net.history),
+            "stop_reason": net.stop_reason,
+            "is_slowed": net.is_slowed,
+            **copy.deepcopy(net.get_phase_state()),
+        }
 
 
 def restore_state(net, batches, state):
@@ -45,19 +47,20 @@ def restore_state(net, batches, state):
     state : dict
         Left as it is.
     """
-    net.module_.load_state_dict(state["module"])
-    set_trained_parameters(net.module_, state["is_trained"])
-    net.optimizer_.load_state_dict(state["optimizer"])
-    for generator, saved in zip(_generators(net, batches), state["generators"], strict=True):
-        generator.set_state(torch.from_numpy(saved))
-    saved = [torch.from_numpy(s) for s in state["random_state"]]
-    torch.set_rng_state(saved[0])
-    if len(saved) > 1:
-        torch.cuda.set_rng_state(saved[1], net.device)
-    del net.history[state["n_epochs"] :]
-    net.stop_reason = state["stop_reason"]
-    net.is_slowed = state["is_slowed"]
-    net.set_phase_state(copy.deepcopy(state))
+    with _shield(net):
+        net.module_.load_state_dict(state["module"])
+        set_trained_parameters(net.module_, state["is_trained"])
+        net.optimizer_.load_state_dict(state["optimizer"])
+        for generator, saved in zip(_generators(net, batches), state["generators"], strict=True):
+            generator.set_state(torch.from_numpy(saved))
+        saved = [torch.from_numpy(s) for s in state["random_state"]]
+        torch.set_rng_state(saved[0])
+        if len(saved) > 1:
+            torch.cuda.set_rng_state(saved[1], net.device)
+        del net.history[state["n_epochs"] :]
+        net.stop_reason = state["stop_reason"]
+        net.is_slowed = state["is_slowed"]
+        net.set_phase_state(copy.deepcopy(state))
 
 
 def trained_parameters(module):
@@ -69,6 +72,11 @@ def set_trained_parameters(module, is_trained):
     """Freeze and free parameters as :func:`trained_parameters` found them."""
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(is_trained[name])
+
+
+def _shield(net):
+    """No Ctrl-C, not even a second one, shall leave a state that is half copied."""
+    return nullcontext() if net.interrupts is None else net.interrupts.shield()
 
 
 def _generators(net, batches):

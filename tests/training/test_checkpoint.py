@@ -26,7 +26,7 @@ from sklearn_ckm import (
     _deep_clusterer,
     _networks,
 )
-from sklearn_ckm._training import _rivals, _starts
+from sklearn_ckm._training import _rivals, _starts, _state
 from sklearn_ckm._training._checkpoint import Checkpoint
 from sklearn_ckm._training._fit_tasks import FitTasks
 from sklearn_ckm._training._hash import hash_fit
@@ -390,6 +390,18 @@ def test_second_interrupt_is_raised(moment, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         fit("adapter", model)
     assert not hasattr(model, "labels_")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("n_epochs", [0, 1, 3])
+def test_impatience_leaves_no_state_half_copied(n_epochs, monkeypatch):
+    call = EPOCHS + 1 + n_epochs + 1  # either phase copies its state first, and after each epoch
+    model = make("adapter", max_epochs=30)
+    with monkeypatch.context() as patch, pytest.warns(ConvergenceWarning, match="was interrupted"):
+        interrupt_before(patch, _state, "_global_random_states", call, presses=3)
+        fit("adapter", model)
+    assert (model.stop_reason_, model.n_iter_) == ("interrupted", n_epochs)
+    assert_array_equal(model.predict(X_TGT), model.labels_)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
