@@ -1,7 +1,7 @@
 """The private skorch nets: one per phase, fed by :class:`DomainBatches`."""
 
 from contextlib import nullcontext, suppress
-from math import inf, isfinite
+from math import inf
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -11,7 +11,7 @@ from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LRScheduler
 from ..utils._device import resolve_kept_device
 from ..utils._warnings import warn_user
 from ._criteria import JointCriterion, ReconstructionCriterion
-from ._divergence import DivergenceError, divergence_error
+from ._divergence import DivergenceError, divergence_error, find_divergence
 from ._inference import distances_in_blocks, embed
 from ._monitors import ClusteringMonitors
 from ._optimizers import load_named_state
@@ -217,7 +217,7 @@ class PhaseNet(NeuralNet):
         self._set_training(True)
         self.on_train_epoch_begin(iterator)
         has_listener = self._has_listener = self._has_batch_listener()
-        n_batches, totals = len(iterator), None
+        n_batches, totals, first, least = len(iterator), None, None, None
         for i, batch in enumerate(iterator):
             if self.interrupts is not None:
                 self.interrupts.raise_pending()
@@ -227,12 +227,17 @@ class PhaseNet(NeuralNet):
             terms = step_fn(batch, is_last=i == n_batches - 1)
             values = torch.stack([term.detach() for term in terms.values()])
             totals = values if totals is None else totals + values
+            loss = terms["loss"].detach()
+            if first is None and len(self.history) == 1:
+                first = loss  # before any update
+            else:
+                least = loss if least is None else torch.minimum(least, loss)
             if has_listener:
                 self.history.record_batch("train_loss", terms["loss"].item())
                 self.history.record_batch("train_batch_size", len(batch.x))
                 self.notify("on_batch_end", batch=batch, training=True, loss=terms["loss"])
         means = dict(zip(terms, (totals / n_batches).tolist(), strict=True))
-        self._check_finite(means)
+        self._check_divergence(means, **self._compared_losses(first, least))
         for name, value in means.items():
             self.history.record(name, value)
         self._record_for_callbacks(means["loss"], has_batch=has_listener)
@@ -288,21 +293,24 @@ class PhaseNet(NeuralNet):
         self.history.record("train_loss", loss)
         self.history.record("train_loss_best", loss < best)
 
-    def _check_finite(self, means):
-        """Raise :class:`DivergenceError` where a mean of the epoch or a weight is not finite."""
+    def _compared_losses(self, first, least):
+        """Least loss of the epoch's batches, and that before: of an epoch, or the first batch."""
+        if least is None:
+            return {}
+        before = first if first is not None else min(self.history[:-1, "train_loss"])
+        return {"least": float(least), "before": float(before)}
+
+    def _check_divergence(self, means, **losses):
+        """Raise :class:`DivergenceError` where means, weights or losses tell of a divergence."""
         weights = {
             name: weight
             for name, weight in _named_tensors(self.module_)
             if name not in self._infinite_buffers
         }
-        is_finite = torch.stack([w.isfinite().all() for w in weights.values()])
-        if not (is_finite.all().item() and all(map(isfinite, means.values()))):
+        finding = find_divergence(means, weights, **losses)
+        if finding is not None:
             lr = self.optimizer_.param_groups[0]["lr"]
             when = f"in epoch {len(self.history)} of"
-            finding = f"the means of the epoch are {means}"
-            if all(map(isfinite, means.values())):
-                wrong = [n for n, is_right in zip(weights, is_finite, strict=True) if not is_right]
-                finding = f"{wrong[0]!r} of the network has values that are not finite"
             raise divergence_error(when, finding, phase=self.phase, lr=lr)
 
     def _arithmetic(self):
@@ -459,7 +467,7 @@ class FineTuningNet(PhaseNet):
     def on_train_epoch_end(self, n_batches):
         """Record the monitors, repair empty clusters where wanted, decide whether to stop."""
         monitors = self.monitors.finish_epoch(n_batches, self.module_.centers)
-        self._check_finite(monitors)
+        self._check_divergence(monitors)
         for name, value in monitors.items():
             self.history.record(name, value)
         if self.criterion_.objective.reseed_empty:

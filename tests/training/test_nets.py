@@ -13,6 +13,7 @@ from sklearn_ckm import CKMDomainAdapter
 from sklearn_ckm._training._batches import DomainBatches
 from sklearn_ckm._training._checkpoint import PhaseCheckpoint
 from sklearn_ckm._training._criteria import JointCriterion
+from sklearn_ckm._training._divergence import DivergenceError, find_divergence
 from sklearn_ckm._training._history import epoch_records
 from sklearn_ckm._training._monitors import MONITORS, ClusteringMonitors
 from sklearn_ckm._training._nets import FineTuningNet, PretrainingNet
@@ -302,6 +303,26 @@ def test_divergence_at_any_rate_raises(phase):
         pytest.raises(ValueError, match=rf"{message}1e\+29\){further}\.$"),
     ):
         net.fit(make_batches())
+
+
+@pytest.mark.parametrize("phase", ["pretrain", "finetune"])
+def test_loss_that_explodes_is_a_divergence_though_it_is_finite(phase):
+    make = pretraining_net if phase == "pretrain" else finetuning_net
+    with (
+        pytest.warns(ConvergenceWarning, match=r"in epoch 1 .* the loss rose from .*went back"),
+        pytest.raises(DivergenceError, match=r"the loss rose from [\d.]+ to \S*e\+\d+ or more"),
+    ):
+        make(lr=1e3).fit(make_batches())
+
+
+def test_few_rows_far_from_all_others_are_no_divergence():
+    tensors = {"weight": torch.ones(2)}
+    means = {"loss": 1e12}  # one batch of the epoch holds them
+    assert find_divergence(means, tensors, least=0.5, before=1.0) is None
+    assert "rose from 1 to 2e+06" in find_divergence(means, tensors, least=2e6, before=1.0)
+    assert find_divergence({"loss": 1e9}, tensors, least=1e9, before=1e4) is None
+    assert find_divergence({"loss": 1.0}, tensors, least=1.0, before=1e-9) is None  # was zero
+    assert "'weight'" in find_divergence({"loss": 1.0}, {"weight": torch.tensor([torch.inf])})
 
 
 class Breaks(Callback):
