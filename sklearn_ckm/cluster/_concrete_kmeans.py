@@ -365,6 +365,9 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         score : float
             :func:`~sklearn_ckm.metrics.neighborhood_agreement_score` in the scaled input space,
             on a fixed sample of at most 2,000 rows: 1 when neighbours always share a cluster, 0 by
-            chance. Unlike the loss or the inertia it does not rise when the embedding shrinks.
+            chance. Unlike the loss or the inertia it does not rise when the embedding shrinks. It
+            rises where clusters become coarser, right or wrong: searches over decades of
+            `lambda_clustering` do better by
+            ``make_label_free_scorer("information_maximization")``.
         """
         return self._score_rows(X, sample_weight)
