@@ -49,8 +49,9 @@ class BaseDomainSplitter(BaseCrossValidator):
         groups : array-like of shape (n_samples,), default=None
             Domain tags, by the name under which a search hands them on without metadata routing.
         sample_domain : array-like of shape (n_samples,), default=None
-            Domain tags: integers, ``>= 0`` for source rows, ``< 0`` for target rows. These or
-            `groups` take precedence over those of the constructor.
+            Domain tags: integers, ``>= 0`` for source rows, ``< 0`` for target rows. Where the
+            constructor has tags of as many rows, its own count, and these must have the same rows
+            as target; where it has tags of more, as in a search inside another one, these count.
 
         Yields
         ------
@@ -62,8 +63,9 @@ class BaseDomainSplitter(BaseCrossValidator):
         Raises
         ------
         ValueError
-            If there are no tags, they are not one a row, two arrays of tags differ, no row is
-            target, or a parameter is not valid.
+            If there are no tags, they are not one a row, two arrays of tags differ (where one is of
+            the constructor, in which rows are target), no row is target, or a parameter is not
+            valid.
         """
         X, y = indexable(X, y)
         tags = self._check_tags(_num_samples(X), groups, sample_domain)
@@ -84,12 +86,11 @@ class BaseDomainSplitter(BaseCrossValidator):
         """
         given = {"sample_domain": sample_domain, "groups": groups}
         given = {name: tags for name, tags in given.items() if tags is not None}
-        if not given and self.sample_domain is not None:
-            given = {f"{type(self).__name__}(sample_domain=...)": self.sample_domain}
-        if not given:
+        own = f"{type(self).__name__}(sample_domain=...)"
+        if not given and self.sample_domain is None:
             raise ValueError(
                 "Expected domain tags to find the target rows by, got none. Construct "
-                f"{type(self).__name__}(sample_domain=...), or {_HOW_TO_TAG}."
+                f"{own}, or {_HOW_TO_TAG}."
             )
         checked = [self._check_given(tags, n_samples, name) for name, tags in given.items()]
         if len(checked) == 2 and not np.array_equal(*checked):
@@ -97,6 +98,17 @@ class BaseDomainSplitter(BaseCrossValidator):
                 "Expected the same tags in groups and sample_domain, got different ones. Pass one "
                 "of them: a group of rows that is no domain has no use here."
             )
+        if self.sample_domain is not None:
+            tags = self._check_given(self.sample_domain, None, own)
+            if checked and len(tags) > len(checked[0]):  # of rows of which these are some
+                tags = checked[0]
+            tags = self._check_given(tags, n_samples, own)
+            if checked and not np.array_equal(tags < 0, checked[0] < 0):
+                raise ValueError(
+                    f"Expected the same target rows in {own} and in {next(iter(given))}, got "
+                    "different ones. Pass one of them."
+                )
+            checked, given = [tags], {own: tags, **given}
         tags, name = checked[0], next(iter(given))
         if not (tags < 0).any():
             raise ValueError(

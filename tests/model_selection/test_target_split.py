@@ -225,18 +225,32 @@ def test_random_state_instance_moves_on():
 # where tags come from ---------------------------------------------------------------------------
 
 
-def test_tags_of_the_call_go_before_those_of_the_constructor():
-    other = np.where(np.arange(N) < 4, 0, -1)
+def test_tags_of_the_constructor_must_agree_with_those_of_the_call():
     expected = folds(TargetSplit(3, random_state=0))
     own = TargetSplit(3, sample_domain=TAGS, random_state=0)
     assert_same_folds(own.split(X), expected)
+    assert_same_folds(own.split(X, sample_domain=np.sign(TAGS)), expected)
+    other = np.where(np.arange(N) < 4, 0, -1)
     wrong = TargetSplit(3, sample_domain=other, random_state=0)
-    assert_same_folds(wrong.split(X, sample_domain=TAGS), expected)
-    assert_same_folds(wrong.split(X, groups=TAGS), expected)
-    assert_same_folds(wrong.split(X, None, TAGS), expected)
-    assert_same_folds(wrong.split(X, groups=TAGS.tolist(), sample_domain=TAGS), expected)
-    with pytest.raises(AssertionError):
-        assert_same_folds(wrong.split(X), expected)
+    for kwargs in ({"sample_domain": TAGS}, {"groups": TAGS}):
+        (name,) = kwargs
+        message = rf"same target rows in TargetSplit\(sample_domain=\.\.\.\) and in {name}, got"
+        with pytest.raises(ValueError, match=message):
+            next(wrong.split(X, **kwargs))
+
+
+def test_tags_of_the_constructor_are_checked_beside_those_of_the_call():
+    short = TargetSplit(3, sample_domain=TAGS[:-1])
+    with pytest.raises(ValueError, match=r"one domain tag per row.*came from TargetSplit"):
+        next(short.split(X, sample_domain=TAGS))
+    texts = TargetSplit(3, sample_domain=TAGS.astype(str))
+    with pytest.raises(ValueError, match="came from TargetSplit"):
+        next(texts.split(X, sample_domain=TAGS))
+    # a search inside another one: those of the call are of the rows at hand
+    whole = TargetSplit(3, sample_domain=TAGS, random_state=0)
+    few = np.flatnonzero(np.arange(N) % 4)
+    expected = list(TargetSplit(3, random_state=0).split(X[few], sample_domain=TAGS[few]))
+    assert_same_folds(whole.split(X[few], sample_domain=TAGS[few]), expected)
 
 
 def test_get_n_splits_needs_tags_only_where_the_rows_decide():
