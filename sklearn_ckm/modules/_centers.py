@@ -78,7 +78,7 @@ class Centers(nn.Module):
             Squared distances.
         """
         if self.is_adaptive:
-            self.temperature.copy_(margin_temperature(distances))
+            self.temperature.copy_(self._margin_temperature(distances))
 
     @torch.no_grad()
     def follow(self, distances: torch.Tensor) -> torch.Tensor:
@@ -95,5 +95,14 @@ class Centers(nn.Module):
             The new temperature.
         """
         if self.is_adaptive:
-            self.temperature.lerp_(margin_temperature(distances).to(torch.float32), 1 - _MEMORY)
+            margin = self._margin_temperature(distances).to(torch.float32)
+            self.temperature.lerp_(margin, 1 - _MEMORY)
         return self.temperature
+
+    def _margin_temperature(self, distances):
+        """That of the rows; where all are one point, what rounding there is at that place.
+
+        Other rows than these, such as their views, shall have finite logits too.
+        """
+        norms = self.positions.detach().square().sum(1)
+        return margin_temperature(distances).clamp_min(torch.finfo(norms.dtype).eps * norms.max())

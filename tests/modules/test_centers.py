@@ -88,3 +88,14 @@ def test_temperature_is_saved_with_the_centers():
     other = Centers(torch.ones(2, 3))
     other.load_state_dict(centers.state_dict())
     assert other.temperature.item() == 2.0
+
+
+def test_views_of_rows_that_are_one_point_have_finite_logits():
+    point = torch.tensor([[1.0, -2.0, 3.0]])
+    centers = Centers(point.repeat(2, 1))
+    centers.calibrate(squared_distances(point.repeat(5, 1), centers.positions))
+    assert 0 < centers.temperature.item() < 1e-4
+    logits = squared_distances(point + 0.1, centers.positions) / centers.temperature
+    assert logits.isfinite().all()
+    centers.follow(torch.zeros(5, 2))
+    assert centers.temperature.item() > 0
