@@ -1,8 +1,10 @@
 """Scorers that look at the target's rows alone."""
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from inspect import signature
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -88,17 +90,28 @@ def _find_metric(name):
                 return metric
     raise ValueError(
         "Expected the name of a function in sklearn_ckm.metrics or sklearn.metrics, such as "
-        f"'adjusted_rand_score', that takes true and predicted labels, got {name!r}. "
+        "'adjusted_rand_score', that takes true and predicted labels and gives one number, got "
+        f"{name!r}. "
         "make_label_free_scorer has criteria without labels."
     )
 
 
 def _takes_labels(metric):
-    """Whether a function compares true with predicted labels, by the names of its parameters."""
+    """Whether a function rates predicted by true labels with one number.
+
+    The names of its parameters tell, and what it gives for a few labels.
+    """
     if not callable(metric):
         return False
     names = list(signature(metric).parameters)[:2]
-    return names in (["y_true", "y_pred"], ["labels_true", "labels_pred"])
+    if names not in (["y_true", "y_pred"], ["labels_true", "labels_pred"]):
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return isinstance(metric([0, 1], [0, 1]), Real)
+        except (TypeError, ValueError):  # it needs further arguments
+            return True
 
 
 def make_label_free_scorer(criterion: str) -> "LabelFreeScorer":
