@@ -87,7 +87,7 @@ class BaseDeepClusterer(NetworksMixin, CallbackSupportMixin, BaseDeepEstimator):
         "n_init": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "memory": [str, HasMethods(["cache"]), None],
+        "memory": [str, PathLike, HasMethods(["cache"]), None],
         "checkpoint": [str, PathLike, None],
         "warm_start": ["boolean"],
     }

@@ -1,5 +1,7 @@
 """Pretraining that is computed once per data, encoder, settings and seed."""
 
+import os
+
 import numpy as np
 import torch
 from sklearn.utils.validation import check_memory
@@ -14,7 +16,7 @@ def cached_pretraining(memory, model, data, settings, *, encoder, criterion=None
 
     Parameters
     ----------
-    memory : str or joblib.Memory
+    memory : str, path or joblib.Memory
         Where results are kept.
     model : ClusteringModel
         Freshly built.
@@ -59,6 +61,8 @@ def cached_pretraining(memory, model, data, settings, *, encoder, criterion=None
 
 def _cached(memory, function, *, ignore):
     """Return the function with its results kept; joblib makes the folder here."""
+    if isinstance(memory, os.PathLike):
+        memory = os.fspath(memory)
     try:
         return check_memory(memory).cache(function, ignore=ignore)
     except OSError as error:

@@ -113,7 +113,7 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         Where to train and predict; ``"auto"`` is CUDA where there is one.
     precision : {"float32", "bfloat16"}, default="float32"
         Arithmetic of the network in training. Distances and losses are float32 in either case.
-    memory : str or joblib.Memory, default=None
+    memory : str, path or joblib.Memory, default=None
         Where to keep pretrained autoencoders, which depend neither on the lambdas nor on
         `n_clusters`. Not used when `random_state` is None. A user's encoder, optimiser and
         callbacks are known by the source of their classes: empty the folder after editing what
@@ -278,7 +278,7 @@ class ConcreteKMeans(ClusterMixin, BaseDeepClusterer):
         optimizer: str | Callable[..., Any] = "adam",
         device: str | torch.device = "auto",
         precision: str = "float32",
-        memory: str | Memory | None = None,
+        memory: str | PathLike[str] | Memory | None = None,
         checkpoint: str | PathLike[str] | None = None,
         warm_start: bool = False,
         callbacks: list[Any] | tuple[Any, ...] | None = None,

@@ -117,7 +117,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         Where to train and predict; ``"auto"`` is CUDA where there is one.
     precision : {"float32", "bfloat16"}, default="float32"
         Arithmetic of the network in training.
-    memory : str or joblib.Memory, default=None
+    memory : str, path or joblib.Memory, default=None
         Where to keep pretrained networks, which depend neither on the lambdas nor on `n_clusters`;
         those that learn the source's classes (`pretraining`) depend on `augmentation` and
         `source_sampling` too, and an augmentation must then be one that can be hashed. Not used
@@ -274,7 +274,7 @@ class CKMDomainAdapter(DomainInputMixin, ClusterMixin, BaseDeepClusterer):
         optimizer: str | Callable[..., Any] = "adam",
         device: str | torch.device = "auto",
         precision: str = "float32",
-        memory: str | Memory | None = None,
+        memory: str | PathLike[str] | Memory | None = None,
         checkpoint: str | PathLike[str] | None = None,
         warm_start: bool = False,
         callbacks: list[Any] | tuple[Any, ...] | None = None,

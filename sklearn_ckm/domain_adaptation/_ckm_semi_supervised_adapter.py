@@ -113,7 +113,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         Where to train and predict; ``"auto"`` is CUDA where there is one.
     precision : {"float32", "bfloat16"}, default="float32"
         Arithmetic of the network in training.
-    memory : str or joblib.Memory, default=None
+    memory : str, path or joblib.Memory, default=None
         Where to keep pretrained networks, which depend neither on the lambdas nor on the target's
         labels; :class:`~sklearn_ckm.CKMDomainAdapter` shares them, and its notes on the parameter
         hold here too.
@@ -245,7 +245,7 @@ class CKMSemiSupervisedAdapter(TargetClassifierMixin, BaseDeepClusterer):
         optimizer: str | Callable[..., Any] = "adam",
         device: str | torch.device = "auto",
         precision: str = "float32",
-        memory: str | Memory | None = None,
+        memory: str | PathLike[str] | Memory | None = None,
         checkpoint: str | PathLike[str] | None = None,
         warm_start: bool = False,
         callbacks: list[Any] | tuple[Any, ...] | None = None,

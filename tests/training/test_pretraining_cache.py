@@ -3,11 +3,13 @@ from dataclasses import replace
 from functools import partial
 
 import joblib
+import numpy as np
 import pytest
 import torch
 from skorch.callbacks import Freezer, LRScheduler
 from torch import nn
 
+from sklearn_ckm import ConcreteKMeans
 from sklearn_ckm._training import _hash, _pretraining_cache
 from sklearn_ckm._training._phases import TrainingData, TrainingSettings, pretrain
 from sklearn_ckm._training._pretraining_cache import cached_pretraining
@@ -243,6 +245,15 @@ def test_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch, kind):
     message = r"folder that can be written to in memory, got '.*file.*\(.*\)\. .*memory=None"
     with pytest.raises(OSError, match=message):
         run(str(path))
+
+
+def test_folder_as_a_path_is_the_folder(tmp_path, n_trained):
+    run(str(tmp_path))
+    run(tmp_path)
+    assert len(n_trained) == 1
+    model = ConcreteKMeans(2, pretrain_epochs=1, max_epochs=1, random_state=0, memory=tmp_path)
+    model.fit(np.random.default_rng(0).normal(size=(30, 4)))
+    assert len(n_trained) == 2
 
 
 def test_another_source_trains_anew(tmp_path, n_trained):
