@@ -332,7 +332,8 @@ class ClusterConfusionDisplay:
         if is_turned:
             self.ax_.tick_params(axis="x", labelrotation=90)
         if self.accuracy is not None:
-            self.ax_.set_title(f"clustering accuracy {self.accuracy:.3f}")
+            between = " " if matrix.shape[1] > 1 else "\n"  # a single column is narrow
+            self.ax_.set_title(f"clustering{between}accuracy {self.accuracy:.3f}")
         return self
 
     def _write_values(self, matrix, values_format, text_kw):

@@ -16,6 +16,7 @@ from sklearn.metrics import (
 from sklearn.utils import check_scalar
 
 from ..metrics._clustering_accuracy import _match, _matched_share, _weighted_contingency
+from ..utils._labels import check_same_kind
 from ..utils._random import check_local_random_state
 from ._fitted_rows import FittedClusterer, group_means, read_domain_rows
 
@@ -254,6 +255,7 @@ def _source_accuracy(predicted, rows):
         return None
     is_labelled = rows.y_source >= 0
     truth = rows.source_classes[rows.y_source[is_labelled]].astype(object)
+    check_same_kind(truth, np.unique(predicted))
     return float(np.mean(predicted[is_labelled].astype(object) == truth))
 
 

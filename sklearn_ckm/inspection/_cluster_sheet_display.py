@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils import check_consistent_length, check_scalar
+from sklearn.utils import assert_all_finite, check_consistent_length, check_scalar
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._plotting import _validate_style_kwargs
 
@@ -58,6 +58,7 @@ def _check_images(X, image_shape, name="X"):
             f"Expected images of 1 or 3 channels, got {shape[0]}. Choose some, as X[:, :1], and "
             "use ClusterSheetDisplay.from_predictions."
         )
+    assert_all_finite(rows, input_name=name)
     return rows.reshape(len(rows), *shape)
 
 

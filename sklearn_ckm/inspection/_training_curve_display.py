@@ -23,6 +23,9 @@ _SHOWN_MONITORS = (
     "min_cluster_fraction",
     "max_cluster_fraction",
 )
+_LARGE = 5.0  # a ratio above would press shares to the bottom
+_DECADES = 1e9  # of loss terms that are shown; below is rounding
+_MARGIN = 0.15  # of the height, above and below
 _NOT_DRAWN = ("phase", "epoch")
 _PHASE_NAMES = {"pretrain": "pretraining", "finetune": "fine-tuning", "adapt": "adaptation"}
 
@@ -107,7 +110,8 @@ class TrainingCurveDisplay:
     Notes
     -----
     The upper panel has one line a loss term, each as it is before its weight, and ``loss``, their
-    weighted sum. Its scale is logarithmic where all values are positive. The lower panel has the
+    weighted sum. Its scale is logarithmic where all values are positive, over nine decades at most.
+    The lower panel has the
     monitors, which only the fine-tuning of the clustering estimators records; the docstring of
     :class:`~sklearn_ckm.ConcreteKMeans` lists them. A term that a phase does not have is not drawn
     there, and ``loss`` may jump where the phase changes; lines are broken there.
@@ -168,6 +172,10 @@ class TrainingCurveDisplay:
             raise TypeError(f"Expected an estimator with history_, got {model!r}.")
         history = _check_history(model.history_)
         weights = {key: getattr(model, f"lambda_{key}", None) for key in _columns(history)}
+        share = getattr(model, "lambda_source", 0.0)  # of the weights for the target
+        for term in ("consistency", "balance"):
+            if f"source_{term}" in weights:
+                weights[f"source_{term}"] = share * getattr(model, f"lambda_{term}")
         weights = {key: weight for key, weight in weights.items() if weight is not None}
         return cls(history, weights=weights).plot(ax=ax, monitors=monitors, **kwargs)
 
@@ -244,6 +252,11 @@ class TrainingCurveDisplay:
             self._mark_phases(panel)
         if terms and all(np.nanmin(self.lines_[key].get_ydata()) > 0 for key in terms):
             self.ax_.set_yscale("log")
+            highest = max(np.nanmax(self.lines_[key].get_ydata()) for key in terms)
+            if self.ax_.get_ylim()[0] < highest / _DECADES:
+                self.ax_.set_ylim(highest / _DECADES, highest * _DECADES**_MARGIN)
+        if any(np.nanmax(np.abs(self.lines_[key].get_ydata())) > _LARGE for key in monitors):
+            self.axes_[1].set_yscale("symlog", linthresh=1.0)  # shares keep half of the room
         self.ax_.set(ylabel="mean over samples", title="loss terms")
         ylabel = "share or ratio" if set(monitors) <= set(_SHOWN_MONITORS) else "value"
         ylabel = ylabel if monitors else ""
@@ -287,7 +300,7 @@ class TrainingCurveDisplay:
 
         ax.set_xlim(0.5, len(self.history) + 0.5)
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
-        ax.margins(y=0.15)  # room for the names
+        ax.margins(y=_MARGIN)  # room for the names
         style = {"va": "top", "ha": "center", "color": DARK_GREY, "fontsize": "small"}
         phases = _phases(self.history)
         for i, (name, first, last) in enumerate(phases):

@@ -242,3 +242,8 @@ def test_empty_cluster_does_not_shift_the_names_of_the_others(adapter, data, mon
     monkeypatch.setattr(adapter, "predict", lambda X: labels)
     display = ClusterConfusionDisplay.from_estimator(adapter, data.X_tgt, data.y_tgt)
     assert sorted(display.cluster_labels) == [0, 2]
+
+
+def test_title_over_a_single_cluster_has_two_lines(pyplot):
+    display = ClusterConfusionDisplay.from_predictions([0, 1, 2, 3, 4], [0] * 5)
+    assert display.ax_.get_title() == "clustering\naccuracy 0.200"

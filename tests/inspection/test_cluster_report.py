@@ -307,3 +307,9 @@ def test_confidence_is_that_of_the_cluster_not_of_the_class(named, data):
     largest = named.predict_cluster_proba(data.X_tgt).max(axis=1)
     for k, row in enumerate(report["clusters"].values()):
         assert row["confidence"] == pytest.approx(largest[labels == k].mean())
+
+
+def test_source_classes_of_another_kind_raise(adapter, data):
+    numbers = np.unique(data.y_src, return_inverse=True)[1]
+    with pytest.raises(ValueError, match="Mix of label input types"):
+        cluster_report(adapter, data.X_tgt, X_src=data.X_src, y_src=numbers)

@@ -238,3 +238,10 @@ def test_distances_to_centres_are_euclidean(of_images):
     offsets = np.array([[3.0, 4.0, 0.0], [4.5, 0.0, 0.0]])  # in sums, 7 and 4.5
     distances = model.center_distances(model.centers[[0, 0]] + offsets, np.array([0, 0]))
     np.testing.assert_allclose(distances, [5.0, 4.5], rtol=1e-5)
+
+
+def test_images_with_missing_pixels_raise():
+    X = np.zeros((4, 1, 8, 8))
+    X[1, 0, 2, 3] = np.nan
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        ClusterSheetDisplay.from_predictions(X, [0, 0, 1, 1])

@@ -1,11 +1,13 @@
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.cluster import KMeans
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_ckm import ConcreteKMeans
+from sklearn_ckm import CKMDomainAdapter, ConcreteKMeans
 from sklearn_ckm._training._monitors import MONITORS
 from sklearn_ckm.domain_adaptation import DomainAdversarialClusterer
 from sklearn_ckm.inspection import TrainingCurveDisplay
@@ -79,6 +81,33 @@ def test_estimator_draws_its_history_and_weights(adapter):
         np.testing.assert_array_equal(drawn, expected)
     assert display.weights["clustering"] == 0.1
     assert not set(display.weights) & {"loss", "reconstruction"}
+
+
+def test_extremes_leave_the_other_lines_readable(pyplot):
+    history = [
+        {"phase": "finetune", "loss": 1.0, "consistency": 10.0**-k, "within_over_variance": w}
+        | {"label_change": 0.5}
+        for k, w in ((0, 0.3), (30, 900.0))
+    ]
+    terms, monitors = TrainingCurveDisplay.from_history(history).axes_
+    lowest, highest = terms.get_ylim()
+    assert 1e-10 < lowest < 1e-7 and highest > 1
+    assert monitors.get_yscale() == "symlog"
+    calm = TrainingCurveDisplay.from_history(history[:1])
+    assert calm.axes_[1].get_yscale() == "linear"
+
+
+def test_terms_of_the_source_have_their_share_of_the_weight(pyplot):
+    X = np.random.default_rng(0).uniform(size=(60, 1, 8, 8))
+    model = CKMDomainAdapter(
+        2, encoder="mlp-small", pretrain_epochs=1, max_epochs=1, random_state=0, lambda_balance=5.0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X[:30], np.arange(30) % 2, X_tgt=X[30:])
+    weights = TrainingCurveDisplay.from_estimator(model).weights
+    assert weights["source_consistency"] == pytest.approx(0.3 * 10)
+    assert weights["source_balance"] == pytest.approx(0.3 * 5)
 
 
 def test_any_monitor_may_be_shown(adapter):
