@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import TransformerMixin, clone
 from sklearn.decomposition import PCA
-from sklearn.utils import _safe_indexing, check_scalar
+from sklearn.utils import _safe_indexing, check_array, check_scalar
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._plotting import _validate_style_kwargs
 
+from ..utils._labels import check_labels, encode_labels
 from ..utils._random import check_local_random_state, check_seed
 from ._fitted_rows import FittedClusterer, read_domain_rows
 from ._plotting import (
@@ -91,6 +92,16 @@ def _project(projection, z):
     return points
 
 
+def _read_embedding(z, labels, name, labels_name, random_state, max_samples):
+    """Rows to show of an embedding, the index of each one's label, and the labels."""
+    z = check_array(z, input_name=name)
+    chosen = random_state.permutation(len(z))[:max_samples]
+    if labels is None:
+        return z[chosen], None, ()
+    codes, classes = encode_labels(check_labels(labels, len(z), labels_name), labels_name)
+    return z[chosen], codes[chosen], classes.tolist()
+
+
 def _two_columns(z):
     return z if z.shape[1] > 1 else np.hstack([z, np.zeros_like(z)])
 
@@ -98,7 +109,8 @@ def _two_columns(z):
 class EmbeddingDisplay:
     """Scatter plot of an embedding in two dimensions: the target by cluster, the source in grey.
 
-    It is recommended to use :meth:`from_estimator`. All parameters are stored as attributes.
+    It is recommended to use :meth:`from_estimator` or :meth:`from_predictions`. All parameters are
+    stored as attributes.
 
     Parameters
     ----------
@@ -271,30 +283,122 @@ class EmbeddingDisplay:
             names = [f"cluster {name}" for name in model.cluster_names(labels)]
         else:
             labels, names = rows.y[chosen], [f"class {name}" for name in rows.classes.tolist()]
-        z = model.embed(X_shown)
-        source_labels = None
+        z_source = source_labels = None
         if rows.X_source is not None:
-            chosen = choose(len(rows.X_source))
-            z_source = model.embed(model.prepare(_safe_indexing(rows.X_source, chosen)))
-            source_labels = None if rows.y_source is None else rows.y_source[chosen]
-            z = np.concatenate([z, z_source])
-        if len(z) < 2:
-            raise ValueError(f"Expected at least two rows to show, got {len(z)}. Pass more in X.")
-        points = _project(projection, z)
-        center_points = _project_centers(projection, model.centers, z.shape[1])
-        n_target = len(labels)
-        display = cls(
-            points[:n_target],
-            labels,
-            names,
-            source_points=None if rows.X_source is None else points[n_target:],
-            source_labels=source_labels,
-            source_names=[str(name) for name in rows.source_classes.tolist()],
-            center_points=center_points,
-            center_names=None if center_points is None else model.cluster_names(),
-            axis_labels=_axis_labels(projection, name),
+            chosen_source = choose(len(rows.X_source))
+            z_source = model.embed(model.prepare(_safe_indexing(rows.X_source, chosen_source)))
+            if rows.y_source is not None:
+                source_labels = rows.y_source[chosen_source]
+        display = cls._from_rows(
+            projection,
+            name,
+            (model.embed(X_shown), labels, names),
+            (z_source, source_labels, rows.source_classes),
+            model.centers,
+            model.cluster_names(),
         )
         return display.plot(ax=ax, **kwargs)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        z: ArrayLike,
+        labels: ArrayLike,
+        *,
+        z_src: ArrayLike | None = None,
+        y_src: ArrayLike | None = None,
+        centers: ArrayLike | None = None,
+        method: str | TransformerMixin = "auto",
+        max_samples: int | None = 2000,
+        random_state: int | np.random.RandomState | None = 0,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Project a given embedding to two dimensions and draw it.
+
+        Parameters
+        ----------
+        z : array-like of shape (n_samples, n_components)
+            Embedding of the target, as by ``transform``.
+        labels : array-like of shape (n_samples,)
+            Cluster or class of each row, of any dtype; ``NaN`` and ``None`` mean none.
+        z_src : array-like of shape (n_source, n_components), default=None
+            Embedding of the source.
+        y_src : array-like of shape (n_source,), default=None
+            Classes of the source.
+        centers : array-like of shape (n_clusters, n_components), default=None
+            Centres of the clusters in the embedding, marked by their index.
+        method : {"auto", "pca", "umap"} or transformer, default="auto"
+            As in :meth:`from_estimator`.
+        max_samples : int or None, default=2000
+            Most rows of each domain, drawn at random. None shows all.
+        random_state : int, RandomState instance or None, default=0
+            Draws the rows, orders them and seeds UMAP.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None makes a figure.
+        **kwargs
+            Passed to :meth:`plot`.
+
+        Returns
+        -------
+        display : EmbeddingDisplay
+
+        Raises
+        ------
+        ValueError
+            If there are no `labels`, lengths or numbers of columns differ, values are not finite,
+            there are fewer than two rows, or `method` gives no two dimensions.
+        TypeError
+            If `method` has no ``fit_transform``.
+        ImportError
+            If matplotlib is missing, or umap-learn for ``method="umap"``.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        if labels is None:
+            raise ValueError("Expected a label for each row of z, got labels=None.")
+        if max_samples is not None:
+            check_scalar(max_samples, "max_samples", Integral, min_val=1)
+        random_state = check_local_random_state(random_state)
+        projection, name = _make_projection(method, random_state)
+        target = _read_embedding(z, labels, "z", "labels", random_state, max_samples)
+        source = None, None, ()
+        if z_src is not None:
+            source = _read_embedding(z_src, y_src, "z_src", "y_src", random_state, max_samples)
+        elif y_src is not None:
+            raise ValueError("Expected y_src beside z_src, got it alone. Pass z_src.")
+        n_columns = target[0].shape[1]
+        if centers is not None:
+            centers = check_array(centers, input_name="centers")
+        for other, values in (("z_src", source[0]), ("centers", centers)):
+            if values is not None and values.shape[1] != n_columns:
+                raise ValueError(
+                    f"Expected {other} to have as many columns as z, which has {n_columns}, got "
+                    f"{values.shape[1]}."
+                )
+        z, labels, names = target
+        target = z, labels, [str(name) for name in names]
+        return cls._from_rows(projection, name, target, source, centers, None).plot(ax=ax, **kwargs)
+
+    @classmethod
+    def _from_rows(cls, projection, name, target, source, centers, center_names):
+        """Project what is shown; a domain is its embedding, its labels and their names."""
+        (z, labels, names), (z_source, source_labels, source_names) = target, source
+        stacked = z if z_source is None else np.concatenate([z, z_source])
+        if len(stacked) < 2:
+            raise ValueError(f"Expected at least two rows to show, got {len(stacked)}. Pass more.")
+        points = _project(projection, stacked)
+        center_points = _project_centers(projection, centers, z.shape[1])
+        return cls(
+            points[: len(z)],
+            labels,
+            names,
+            source_points=None if z_source is None else points[len(z) :],
+            source_labels=source_labels,
+            source_names=[str(name) for name in source_names],
+            center_points=center_points,
+            center_names=None if center_points is None else center_names,
+            axis_labels=_axis_labels(projection, name),
+        )
 
     def plot(
         self,

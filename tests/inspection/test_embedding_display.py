@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from numpy.testing import assert_array_equal
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
@@ -353,3 +354,50 @@ def test_centre_outside_the_axes_is_not_drawn():
     display.figure_.draw_without_rendering()
     boxes = [text.get_tightbbox() for text in display.centers_]
     assert [box.width > 0 for box in boxes] == [True, False]
+
+
+def test_given_embedding_is_drawn_as_that_of_the_estimator(adapter, data):
+    expected = EmbeddingDisplay.from_estimator(
+        adapter, data.X_tgt, X_src=data.X_src, y_src=data.y_src, method="pca"
+    )
+    display = EmbeddingDisplay.from_predictions(
+        adapter.transform(data.X_tgt),
+        [f"cluster {k}" for k in adapter.labels_],
+        z_src=adapter.transform(data.X_src),
+        y_src=data.y_src,
+        centers=adapter.cluster_centers_,
+        method="pca",
+    )
+    for name in ("points", "labels", "source_points", "source_labels", "center_points"):
+        assert_array_equal(getattr(display, name), getattr(expected, name))
+    assert (display.names, display.source_names) == (expected.names, expected.source_names)
+    assert legend_texts(display) == legend_texts(expected)
+
+
+def test_given_embedding_may_lack_labels_and_source(pyplot):
+    z = np.random.default_rng(0).normal(size=(30, 4))
+    labels = np.array(["a", None, "b"] * 10, dtype=object)
+    display = EmbeddingDisplay.from_predictions(z, labels, z_src=z[:7], method="pca")
+    assert display.names == ["a", "b"]
+    assert sorted(set(display.labels)) == [-1, 0, 1]
+    assert display.source_labels is None and len(display.source_points) == 7
+    few = EmbeddingDisplay.from_predictions(z, labels, max_samples=9, method="pca")
+    assert few.points.shape == (9, 2) and few.center_points is None
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"labels": None}, "a label for each row"),
+        ({"labels": [0, 1]}, "labels"),
+        ({"y_src": [0, 1]}, "y_src beside z_src"),
+        ({"z_src": np.ones((5, 3))}, "Expected z_src to have as many columns as z, which has 2"),
+        ({"centers": np.ones((5, 3))}, "Expected centers to have as many columns as z"),
+        ({"z": [[0.0, np.nan]] * 6}, "Input z contains NaN"),
+        ({"z": [[0.0, 1.0]], "labels": [0]}, "at least two rows"),
+    ],
+)
+def test_given_embedding_that_is_invalid_raises(kwargs, message):
+    given = {"z": np.arange(12.0).reshape(6, 2), "labels": np.arange(6) % 2, **kwargs}
+    with pytest.raises(ValueError, match=message):
+        EmbeddingDisplay.from_predictions(**given, method="pca")
