@@ -50,8 +50,9 @@ class BaseDomainSplitter(BaseCrossValidator):
             Domain tags, by the name under which a search hands them on without metadata routing.
         sample_domain : array-like of shape (n_samples,), default=None
             Domain tags: integers, ``>= 0`` for source rows, ``< 0`` for target rows. Where the
-            constructor has tags of as many rows, its own count, and these must have the same rows
-            as target; where it has tags of more, as in a search inside another one, these count.
+            constructor has tags of as many rows, both must have the same rows as target, and those
+            that tell more target domains apart count, in doubt its own; where it has tags of more
+            rows, as in a search inside another one, these count.
 
         Yields
         ------
@@ -108,6 +109,8 @@ class BaseDomainSplitter(BaseCrossValidator):
                     f"Expected the same target rows in {own} and in {next(iter(given))}, got "
                     "different ones. Pass one of them."
                 )
+            if checked:  # the finer ones, such as of several target domains
+                tags = max(tags, checked[0], key=lambda t: len(np.unique(t[t < 0])))
             checked, given = [tags], {own: tags, **given}
         tags, name = checked[0], next(iter(given))
         if not (tags < 0).any():

@@ -48,8 +48,8 @@ class TargetSplit(BaseDomainSplitter):
     - without it, ``search.fit(X, y, groups=d, sample_domain=d)``, the one for the splitter and
       the other for the estimator;
     - ``TargetSplit(sample_domain=d)``, for data of exactly these rows. In a
-      call that hands tags on as well, these must be of the same target rows, and may tell
-      target domains apart that the others do not.
+      call that hands tags on as well, both must be of the same target rows, and those that tell
+      more target domains apart count.
 
     For a search inside another one they are ``params={"sample_domain": d}`` of the outer one with
     metadata routing enabled, and ``groups=d, params={"groups": d, "sample_domain": d}`` without

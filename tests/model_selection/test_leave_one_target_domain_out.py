@@ -196,10 +196,11 @@ def test_cross_validation_of_an_adapter():
     assert result["test_score"][0] == model.score(X[test])
 
 
-def test_domains_of_the_constructor_count_where_the_call_tells_none_apart(recorder):
+def test_tags_that_tell_more_domains_apart_count(recorder):
     splitter = LeaveOneTargetDomainOut(sample_domain=TAGS)
     coarse = np.where(TAGS < 0, -1, 1)
     assert len(list(splitter.split(X, sample_domain=coarse))) == 3
+    assert len(list(LeaveOneTargetDomainOut(sample_domain=coarse).split(X, groups=TAGS))) == 3
     with config_context(enable_metadata_routing=True):
         results = cross_validate(recorder, X, Y, cv=splitter, params={"sample_domain": coarse})
     assert len(results["test_score"]) == 3
