@@ -21,8 +21,8 @@ def find_divergence(means, tensors, least=0.0, before=0.0):
     tensors : dict of str to Tensor
         Parameters and buffers of the network, which shall be finite.
     least : float, default=0.0
-        Least loss of the batches that were trained after the first update. Few rows far from all
-        others raise the loss of some batches, a divergence that of all.
+        Least loss of the batches. Few rows far from all others raise the loss of some batches, a
+        divergence that of all.
     before : float, default=0.0
         Loss before, of an epoch or a batch.
 

@@ -18,6 +18,7 @@ from ._optimizers import load_named_state
 from ._state import restore_state, take_state
 
 _BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+_FEWEST_COMPARED = 5  # batches of an epoch, to tell far rows from a divergence
 _SLOWER = 0.1  # factor on the learning rate after the first divergence
 
 
@@ -82,6 +83,7 @@ class PhaseNet(NeuralNet):
         self.is_slowed = False
         self.may_slow_down = True
         self._is_within_epoch = False
+        self._first_loss = None
 
     def __setstate__(self, state):
         """Take over a pickled net, on another device where that of the fit is missing."""
@@ -217,7 +219,7 @@ class PhaseNet(NeuralNet):
         self._set_training(True)
         self.on_train_epoch_begin(iterator)
         has_listener = self._has_listener = self._has_batch_listener()
-        n_batches, totals, first, least = len(iterator), None, None, None
+        n_batches, totals, least = len(iterator), None, None
         for i, batch in enumerate(iterator):
             if self.interrupts is not None:
                 self.interrupts.raise_pending()
@@ -228,16 +230,16 @@ class PhaseNet(NeuralNet):
             values = torch.stack([term.detach() for term in terms.values()])
             totals = values if totals is None else totals + values
             loss = terms["loss"].detach()
-            if first is None and len(self.history) == 1:
-                first = loss  # before any update
-            else:
+            if i == 0 and len(self.history) == 1:
+                self._first_loss = loss.item()  # before any update
+            if i > 0 or n_batches < _FEWEST_COMPARED:
                 least = loss if least is None else torch.minimum(least, loss)
             if has_listener:
                 self.history.record_batch("train_loss", terms["loss"].item())
                 self.history.record_batch("train_batch_size", len(batch.x))
                 self.notify("on_batch_end", batch=batch, training=True, loss=terms["loss"])
         means = dict(zip(terms, (totals / n_batches).tolist(), strict=True))
-        self._check_divergence(means, **self._compared_losses(first, least))
+        self._check_divergence(means, **self._compared_losses(least))
         for name, value in means.items():
             self.history.record(name, value)
         self._record_for_callbacks(means["loss"], has_batch=has_listener)
@@ -293,12 +295,16 @@ class PhaseNet(NeuralNet):
         self.history.record("train_loss", loss)
         self.history.record("train_loss_best", loss < best)
 
-    def _compared_losses(self, first, least):
-        """Least loss of the epoch's batches, and that before: of an epoch, or the first batch."""
-        if least is None:
-            return {}
-        before = first if first is not None else min(self.history[:-1, "train_loss"])
-        return {"least": float(least), "before": float(before)}
+    def _compared_losses(self, least):
+        """Least loss of the epoch's batches, and the least before: of an epoch, or a first batch.
+
+        The first of the epoch's batches shows no update of its own, and is left out where there are
+        enough. A few batches may each have far rows that none before had.
+        """
+        before = [epoch["train_loss"] for epoch in self.history[:-1]]
+        if self._first_loss is not None:  # a resumed phase does not know it any more
+            before.append(self._first_loss)
+        return {"least": float(least), "before": min(before)}
 
     def _check_divergence(self, means, **losses):
         """Raise :class:`DivergenceError` where means, weights or losses tell of a divergence."""

@@ -79,6 +79,12 @@ def _points(history, key):
     return epochs, values, has_single
 
 
+def _largest(line):
+    """Largest finite size of the values of a line, 0 where there is none."""
+    values = np.abs(np.asarray(line.get_ydata(), dtype=np.float64))
+    return values[np.isfinite(values)].max(initial=0.0)
+
+
 class TrainingCurveDisplay:
     """Loss terms and monitors of each epoch, the phases of the training marked.
 
@@ -252,10 +258,10 @@ class TrainingCurveDisplay:
             self._mark_phases(panel)
         if terms and all(np.nanmin(self.lines_[key].get_ydata()) > 0 for key in terms):
             self.ax_.set_yscale("log")
-            highest = max(np.nanmax(self.lines_[key].get_ydata()) for key in terms)
+            highest = max(_largest(self.lines_[key]) for key in terms)
             if self.ax_.get_ylim()[0] < highest / _DECADES:
                 self.ax_.set_ylim(highest / _DECADES, highest * _DECADES**_MARGIN)
-        if any(np.nanmax(np.abs(self.lines_[key].get_ydata())) > _LARGE for key in monitors):
+        if any(_largest(self.lines_[key]) > _LARGE for key in monitors):
             self.axes_[1].set_yscale("symlog", linthresh=1.0)  # shares keep half of the room
         self.ax_.set(ylabel="mean over samples", title="loss terms")
         ylabel = "share or ratio" if set(monitors) <= set(_SHOWN_MONITORS) else "value"

@@ -97,6 +97,15 @@ def test_extremes_leave_the_other_lines_readable(pyplot):
     assert calm.axes_[1].get_yscale() == "linear"
 
 
+def test_values_that_are_not_finite_are_left_out(pyplot):
+    history = [
+        {"phase": "finetune", "loss": 1.0, "clustering": np.inf, "label_change": np.nan},
+        {"phase": "finetune", "loss": 0.5, "clustering": 0.1, "label_change": np.nan},
+    ]
+    display = TrainingCurveDisplay.from_history(history)
+    assert np.isfinite(display.ax_.get_ylim()).all()
+
+
 def test_terms_of_the_source_have_their_share_of_the_weight(pyplot):
     X = np.random.default_rng(0).uniform(size=(60, 1, 8, 8))
     model = CKMDomainAdapter(

@@ -405,6 +405,16 @@ def test_impatience_leaves_no_state_half_copied(n_epochs, monkeypatch):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_impatience_leaves_no_state_half_restored(monkeypatch):
+    Interrupts.done = False
+    model = make("adapter", max_epochs=30, callbacks=[Interrupts(3)])
+    with monkeypatch.context() as patch, pytest.warns(ConvergenceWarning, match="was interrupted"):
+        interrupt_before(patch, _state, "set_trained_parameters", presses=3)
+        fit("adapter", model)
+    assert (model.stop_reason_, model.n_iter_) == ("interrupted", 2)
+    assert_array_equal(model.predict(X_TGT), model.labels_)
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_broken_counting_by_views_goes_on(tmp_path):
     rows = np.random.default_rng(0).uniform(size=(60, 1, 8, 8)).astype(np.float32)

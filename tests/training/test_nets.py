@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import nn
 
-from sklearn_ckm import CKMDomainAdapter
+from sklearn_ckm import CKMDomainAdapter, ConcreteKMeans
 from sklearn_ckm._training._batches import DomainBatches
 from sklearn_ckm._training._checkpoint import PhaseCheckpoint
 from sklearn_ckm._training._criteria import JointCriterion
@@ -323,6 +323,38 @@ def test_few_rows_far_from_all_others_are_no_divergence():
     assert find_divergence({"loss": 1e9}, tensors, least=1e9, before=1e4) is None
     assert find_divergence({"loss": 1.0}, tensors, least=1.0, before=1e-9) is None  # was zero
     assert "'weight'" in find_divergence({"loss": 1.0}, {"weight": torch.tensor([torch.inf])})
+
+
+class Explodes(Callback):
+    """Sets a rate that no training survives, in one epoch, once."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_begin(self, net, **kwargs):
+        if len(net.history) == self.epoch and not net.is_slowed:
+            for group in net.optimizer_.param_groups:
+                group["lr"] = 1e3
+
+
+@pytest.mark.parametrize("make", [pretraining_net, finetuning_net])
+def test_loss_that_explodes_later_is_a_divergence(make):
+    net = make(callbacks=[Explodes(3)], max_epochs=4)
+    with pytest.warns(ConvergenceWarning, match=r"in epoch 3 .* the loss rose from .*went back"):
+        net.fit(make_batches())
+    assert [record["epoch"] for record in net.history] == [1, 2, 3, 4]
+    assert net.history[-1]["loss"] < 10 * net.history[0]["loss"]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("batch_size", [8, 32, 64])
+@pytest.mark.parametrize("row", [0, 7, 31, 50])
+def test_one_row_far_from_those_of_the_fit_before_is_no_divergence(batch_size, row):
+    X = np.random.default_rng(0).normal(size=(60, 5))
+    settings = {"pretrain_epochs": 3, "max_epochs": 3, "warm_start": True, "random_state": 0}
+    model = ConcreteKMeans(2, encoder="mlp-small", batch_size=batch_size, **settings).fit(X)
+    X[row] *= 1e5
+    assert len(model.fit(X).labels_) == 60
 
 
 class Breaks(Callback):
